@@ -13,7 +13,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from pydantic import SecretStr
-from starlette.concurrency import run_in_threadpool
 
 from authapi.diagnostics.background import BackgroundChecks, Checks
 from authapi.errors import ConfigurationError
@@ -21,6 +20,7 @@ from authapi.facade.accounts import Accounts, AccountTransaction, open_transacti
 from authapi.facade.home import Home
 from authapi.facade.sync import Sync
 from authapi.facade.threads import ServiceThread
+from authapi.late_imports import import_in_thread
 from authapi.outbound.breaches import build_breach_check
 from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
@@ -192,8 +192,9 @@ class AuthAPI(HookDecorators):
         async with self._home.serving():
             await services.start()
             try:
-                # By anyio, whose modules for asyncio are imported here and not by a request.
-                await run_in_threadpool(check_pages, self.runtime)
+                # The first request that calls a function in a thread imports it otherwise.
+                await import_in_thread("anyio._backends._asyncio")
+                await asyncio.to_thread(check_pages, self.runtime)
                 async with self._installation.started():
                     yield
             except BaseException:

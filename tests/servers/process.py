@@ -92,6 +92,8 @@ class ServeProcess:
         folder = Path(tempfile.mkdtemp(prefix="process-", dir=directory))
         self.stdout = folder / "stdout"
         self.stderr = folder / "stderr"
+        for file in (self.stdout, self.stderr):
+            file.touch()  # a forked process opens them later
         self._process = self._start(command, environment)
         self.pid = self._process.pid
 

@@ -250,8 +250,8 @@ def test_every_table_method_is_covered() -> None:
     methods = {
         f"{table}.{name}"
         for table, kind in (("sessions", SessionTable), ("users", UserTable))
-        for name, found in vars(kind).items()
-        if callable(found) and not name.startswith("_")
+        for name in dir(kind)
+        if callable(getattr(kind, name)) and not name.startswith("_")
     }
     changing, harmless = ({method_of(name) for name in table} for table in (ALICE, NO_CHANGE))
     assert methods == changing | harmless, "does a new one end a credential, or change a User?"

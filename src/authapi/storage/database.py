@@ -63,7 +63,7 @@ from authapi.storage.sqlite import (
     listen_to_engine,
 )
 from authapi.storage.store import JOINED, Store, savepoint
-from authapi.storage.tables.session_statements import SessionLookups
+from authapi.storage.tables.sessions import SessionLookups
 from authapi.storage.urls import parse_url
 
 _P = ParamSpec("_P")
@@ -167,8 +167,6 @@ class Database:
         # SQLite has a single writer, and its own lock is not fair: with many writers, some of them
         # time out. This lock is first come, first served.
         self._write_lock = asyncio.Lock() if self.is_sqlite else None
-        self.sessions = SessionLookups(self.rows, self.tables)
-        """The look-ups of callers, outside of a transaction."""
 
     def _own_engine(
         self, options: dict[str, Any], timeout: float, *, max_idle: float
@@ -207,6 +205,11 @@ class Database:
         pool = self.engine.pool
         direct = 0 if self.direct_reads is None else self.direct_reads.in_use
         return direct + (pool.checkedout() if isinstance(pool, sa.QueuePool) else 0)
+
+    @property
+    def sessions(self) -> SessionLookups:
+        """The look-ups of callers, each a single query outside of a transaction."""
+        return SessionLookups(self.rows, self.tables)
 
     @property
     def _joined_store(self) -> Store | None:

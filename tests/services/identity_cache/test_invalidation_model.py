@@ -55,7 +55,7 @@ from authapi.services.sessions.service import RecordLogin, Sessions
 from authapi.settings import Settings
 from authapi.storage import Database
 from authapi.storage.notifications import Listener, PostgresNotifications
-from authapi.storage.tables.session_statements import SessionLookups
+from authapi.storage.tables.sessions import SessionLookups
 from tests.storage.rows import a_session, a_user
 
 MAX_STALENESS = 2.0
@@ -138,7 +138,11 @@ class ModelDatabase(Database):
     """A database with one query."""
 
     def __init__(self, world: World) -> None:
-        self.sessions = ModelLookups(world)
+        self._world = world
+
+    @property
+    def sessions(self) -> SessionLookups:
+        return ModelLookups(self._world)
 
 
 class ModelLookups(SessionLookups):

@@ -132,17 +132,18 @@ async def test_unavailable_and_failing_services_are_oauth_errors(
     token = new_opaque_token()
     form = {"grant_type": "password", "username": "a@example.com", "password": "x", "token": token}
 
-    def fail_unavailable() -> None:
+    def fail_unavailable(*_: object) -> None:
         raise StorageUnavailable
 
-    def fail() -> None:
+    def fail(*_: object) -> None:
         raise LookupError("CANARY")
 
     for kind, status, code, error in (
         (fail_unavailable, 503, "database_unavailable", "temporarily_unavailable"),
         (fail, 500, "internal_error", "server_error"),
     ):
-        monkeypatch.setattr(api_on_both.services.database, "read", kind)
+        for name in ("read", "rows"):
+            monkeypatch.setattr(api_on_both.services.database, name, kind)
         answer = await api_on_both.post(path, data=form, headers=headers)
         check_error(answer, status, code, error)
         assert "CANARY" not in answer.text

@@ -19,5 +19,6 @@ def database_away() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "read", refuse)
+        patch.setattr(Database, "rows", refuse)
         patch.setattr(Database, "transaction", refuse)
         yield

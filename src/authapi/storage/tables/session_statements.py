@@ -1,8 +1,7 @@
-"""The statements on `sessions` that are built once for an installation, and look-ups by them."""
+"""The statements on `sessions` that are built once for the tables of an installation."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -10,10 +9,6 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from authapi.crypto.secrets import SecretHash
-from authapi.domain.client import Client
-from authapi.domain.session import Session, SessionKind
-from authapi.domain.user import User
 from authapi.storage.models import Tables
 from authapi.storage.tables.users import user_columns
 
@@ -52,6 +47,7 @@ class SessionStatements:
     family_hash: sa.Column[Any]
     existing: sa.Select[UUID]
     lock_unlocked: sa.Select[UUID]
+    record_use: sa.Update
 
 
 @cache
@@ -89,88 +85,23 @@ def session_statements(tables: Tables) -> SessionStatements:
         family_hash=families.c.family_hash,
         existing=existing,
         lock_unlocked=existing.with_for_update(key_share=True, skip_locked=True),
+        record_use=sa.update(sessions)
+        .where(
+            sessions.c.id == sa.bindparam("b_id"), sessions.c.last_seen_at < sa.bindparam("b_at")
+        )
+        .values(last_seen_at=sa.bindparam("b_at"), idle_expires_at=sa.bindparam("b_idle")),
     )
 
 
-Rows = Callable[[sa.Select[Any], Mapping[str, object]], Awaitable[Sequence[Any]]]
-"""Returns the rows of a query with bound parameters."""
+def expired(
+    sessions: sa.Table, dialect: str, *, now: datetime, grace: timedelta, limit: int
+) -> sa.Select[UUID]:
+    """Returns the ids of up to `limit` sessions that expired more than `grace` ago, to lock them.
 
-
-class SessionLookups:
-    """The look-ups of a session with its user by what a caller presents."""
-
-    def __init__(self, rows: Rows, tables: Tables) -> None:
-        self._rows, self._statements = rows, session_statements(tables)
-
-    async def find_by_secret(
-        self, secret: SecretHash, kind: SessionKind
-    ) -> tuple[Session, User] | None:
-        """Returns the session with this secret and its user, or None. One statement."""
-        return await self._one(self._statements.by_secret, {"secret": secret, "kind": kind})
-
-    async def find_by_current_or_previous_secret(
-        self, secret: SecretHash, kind: SessionKind, *, since: datetime
-    ) -> tuple[tuple[Session, User] | None, bool]:
-        """Returns the session with this secret and its user, or None. One statement.
-
-        The Boolean is True if there is no such session, but the secret is the previous one of a
-        cookie session whose secret was replaced after `since`.
-        """
-        if kind is not SessionKind.SESSION:
-            return await self.find_by_secret(secret, kind), False
-        values = {"secret": secret, "kind": kind, "since": since}
-        rows = await self._rows(self._statements.by_current_or_previous, values)
-        for row in rows:
-            if row[-1]:
-                return (session_of(row[: len(COLUMNS)]), User(*row[len(COLUMNS) : -1])), False
-        return None, bool(rows)
-
-    async def find_with_user(self, session_id: UUID) -> tuple[Session, User] | None:
-        """Returns the session with this id and its user, or None. One statement."""
-        return await self._one(self._statements.by_id, {"id": session_id})
-
-    async def find_by_signed_id(
-        self, session_id: UUID, kind: SessionKind | None, *, kid: str
-    ) -> tuple[Session, User] | None:
-        """Returns `find_with_user`, or None if the key `kid` was deleted. One statement.
-
-        `kid` is the key that signed the id. With `kind`, only a session of that kind.
-        """
-        if kind is None:
-            return await self._one(self._statements.by_signed_id, {"id": session_id, "kid": kid})
-        values = {"id": session_id, "kind": kind, "kid": kid}
-        return await self._one(self._statements.by_signed_id_and_kind, values)
-
-    async def _one(
-        self, statement: sa.Select[Any], values: Mapping[str, object]
-    ) -> tuple[Session, User] | None:
-        # Secrets and ids are unique.
-        rows = await self._rows(statement, values)
-        return _session_and_user(rows[0]) if rows else None
-
-
-def _session_and_user(row: Sequence[Any]) -> tuple[Session, User]:
-    return session_of(row[: len(COLUMNS)]), User(*row[len(COLUMNS) :])
-
-
-def session_of(row: Sequence[Any]) -> Session:
-    """Returns the session in a row of `COLUMNS`."""
-    key, user_id, kind, name, scopes, created, seen, idle, expires, auth, *rest = row
-    amr, ip, agent, data, remembered, mfa_at = rest
-    return Session(
-        id=key,
-        user_id=user_id,
-        kind=SessionKind(kind),
-        name=name,
-        scopes=None if scopes is None else frozenset(scopes),
-        created_at=created,
-        last_seen_at=seen,
-        idle_expires_at=idle,
-        expires_at=expires,
-        auth_time=auth,
-        amr=tuple(amr),
-        client=Client(ip=ip, user_agent=agent),
-        data=data,
-        remembered=remembered,
-        mfa_at=mfa_at,
-    )
+    Sessions that another transaction has locked are skipped.
+    """
+    batch = sa.select(sessions.c.id).where(sessions.c.expires_at < now - grace).limit(limit)
+    if dialect == "postgresql":
+        # The clocks of this host and of the database must agree: this host's may be wrong.
+        batch = batch.where(sessions.c.expires_at < sa.func.now() - grace)
+    return batch.with_for_update(skip_locked=True)

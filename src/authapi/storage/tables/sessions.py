@@ -1,6 +1,6 @@
 """Queries on `sessions`."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,10 +9,67 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
+from authapi.domain.client import Client
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.storage.models import Tables
-from authapi.storage.tables.session_statements import SessionLookups, session_of
+from authapi.storage.tables.session_statements import COLUMNS, expired, session_statements
+
+Rows = Callable[[sa.Select[Any], Mapping[str, object]], Awaitable[Sequence[Any]]]
+"""Returns the rows of a query with bound parameters."""
+
+
+class SessionLookups:
+    """The look-ups of a session with its user by what a caller presents."""
+
+    def __init__(self, rows: Rows, tables: Tables) -> None:
+        self._rows, self._statements = rows, session_statements(tables)
+
+    async def find_by_secret(
+        self, secret: SecretHash, kind: SessionKind
+    ) -> tuple[Session, User] | None:
+        """Returns the session with this secret and its user, or None. One statement."""
+        return await self._one(self._statements.by_secret, {"secret": secret, "kind": kind})
+
+    async def find_by_current_or_previous_secret(
+        self, secret: SecretHash, kind: SessionKind, *, since: datetime
+    ) -> tuple[tuple[Session, User] | None, bool]:
+        """Returns the session with this secret and its user, or None. One statement.
+
+        The Boolean is True if there is no such session, but the secret is the previous one of a
+        cookie session whose secret was replaced after `since`.
+        """
+        if kind is not SessionKind.SESSION:
+            return await self.find_by_secret(secret, kind), False
+        values = {"secret": secret, "kind": kind, "since": since}
+        rows = await self._rows(self._statements.by_current_or_previous, values)
+        for row in rows:
+            if row[-1]:
+                return (_session(row[: len(COLUMNS)]), User(*row[len(COLUMNS) : -1])), False
+        return None, bool(rows)
+
+    async def find_with_user(self, session_id: UUID) -> tuple[Session, User] | None:
+        """Returns the session with this id and its user, or None. One statement."""
+        return await self._one(self._statements.by_id, {"id": session_id})
+
+    async def find_by_signed_id(
+        self, session_id: UUID, kind: SessionKind | None, *, kid: str
+    ) -> tuple[Session, User] | None:
+        """Returns `find_with_user`, or None if the key `kid` was deleted. One statement.
+
+        `kid` is the key that signed the id. With `kind`, only a session of that kind.
+        """
+        if kind is None:
+            return await self._one(self._statements.by_signed_id, {"id": session_id, "kid": kid})
+        values = {"id": session_id, "kind": kind, "kid": kid}
+        return await self._one(self._statements.by_signed_id_and_kind, values)
+
+    async def _one(
+        self, statement: sa.Select[Any], values: Mapping[str, object]
+    ) -> tuple[Session, User] | None:
+        # Secrets and ids are unique.
+        rows = await self._rows(statement, values)
+        return _session_and_user(rows[0]) if rows else None
 
 
 class SessionTable(SessionLookups):
@@ -67,13 +124,12 @@ class SessionTable(SessionLookups):
             .with_for_update()
         )
         row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else session_of(row)
+        return None if row is None else _session(row)
 
     async def lock_for_user(self, user_id: UUID) -> None:
         """Locks every session of this user until the commit. The user must be locked already."""
-        statement = (
-            sa.select(self._sessions.c.id).where(self._of(user_id)).order_by(self._sessions.c.id)
-        )
+        key = self._sessions.c.id
+        statement = sa.select(key).where(self._of(user_id)).order_by(key)
         await self._connection.execute(statement.with_for_update())
 
     async def lock_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
@@ -98,9 +154,8 @@ class SessionTable(SessionLookups):
 
     async def revoked_jwts(self, session_id: UUID) -> dict[str, float]:
         """Returns the revoked JWTs of this session: their `exp` as NumericDate, by `jti`."""
-        statement = sa.select(self._sessions.c.revoked_jwts).where(
-            self._sessions.c.id == session_id
-        )
+        column = self._sessions.c.revoked_jwts
+        statement = sa.select(column).where(self._sessions.c.id == session_id)
         return dict((await self._connection.execute(statement)).scalar_one_or_none() or {})
 
     async def set_revoked_jwts(self, session_id: UUID, jwts: Mapping[str, float]) -> None:
@@ -129,7 +184,7 @@ class SessionTable(SessionLookups):
             .order_by(self._sessions.c.id.desc())
             .limit(limit)
         )
-        return [session_of(row) for row in await self._connection.execute(statement)]
+        return [_session(row) for row in await self._connection.execute(statement)]
 
     async def set_data(self, session_id: UUID, data: Mapping[str, object]) -> None:
         """Replaces the data of a session."""
@@ -196,12 +251,7 @@ class SessionTable(SessionLookups):
             keys = locked
         if keys:
             await self._connection.execute(
-                sa.update(self._sessions)
-                .where(
-                    self._sessions.c.id == sa.bindparam("b_id"),
-                    self._sessions.c.last_seen_at < sa.bindparam("b_at"),
-                )
-                .values(last_seen_at=sa.bindparam("b_at"), idle_expires_at=sa.bindparam("b_idle")),
+                self._statements.record_use,
                 [{"b_id": k, "b_at": uses[k][0], "b_idle": uses[k][1]} for k in sorted(keys)],
             )
         return busy
@@ -222,9 +272,8 @@ class SessionTable(SessionLookups):
         row = (await self._connection.execute(statement)).one_or_none()
         if row is None:
             return None
-        session_id, owner = row
-        self._changed.add(owner)
-        return session_id, owner
+        self._changed.add(row.user_id)
+        return row.id, row.user_id
 
     async def end_for_user(self, session_id: UUID, user_id: UUID, *, personal: bool) -> bool:
         """Deletes a personal access token or a login of this user.
@@ -280,16 +329,9 @@ class SessionTable(SessionLookups):
 
         Skips sessions that another transaction has locked, as `record_uses` does.
         """
-        batch = (
-            sa.select(self._sessions.c.id)
-            .where(self._sessions.c.expires_at < now - grace)
-            .limit(limit)
-        )
-        if self._connection.dialect.name == "postgresql":
-            # The clocks of this host and of the database must agree: this host's may be wrong.
-            batch = batch.where(self._sessions.c.expires_at < sa.func.now() - grace)
-        rows = await self._connection.execute(batch.with_for_update(skip_locked=True))
-        if ended := rows.scalars().all():
+        dialect = self._connection.dialect.name
+        batch = expired(self._sessions, dialect, now=now, grace=grace, limit=limit)
+        if ended := (await self._connection.execute(batch)).scalars().all():
             # No identity of these sessions is cached any more, so no notification is needed.
             await self._connection.execute(
                 sa.delete(self._sessions).where(self._sessions.c.id.in_(ended))
@@ -299,8 +341,8 @@ class SessionTable(SessionLookups):
     async def _select_ids(self, statement: sa.Select[UUID], ids: Collection[UUID]) -> set[UUID]:
         return set((await self._connection.execute(statement, {"ids": list(ids)})).scalars())
 
-    async def _all(self, statement: sa.Select[Any], values: Mapping[str, object]) -> Sequence[Any]:
-        rows: Sequence[Any] = (await self._connection.execute(statement, values)).all()
+    async def _all(self, query: sa.Select[Any], values: Mapping[str, object]) -> Sequence[Any]:
+        rows: Sequence[Any] = (await self._connection.execute(query, values)).all()
         return rows
 
     async def _update(
@@ -330,3 +372,29 @@ class SessionTable(SessionLookups):
     def _is_live(self, now: datetime) -> sa.ColumnElement[bool]:
         idle = self._sessions.c.idle_expires_at
         return (self._sessions.c.expires_at > now) & (idle.is_(None) | (idle > now))
+
+
+def _session_and_user(row: Sequence[Any]) -> tuple[Session, User]:
+    return _session(row[: len(COLUMNS)]), User(*row[len(COLUMNS) :])
+
+
+def _session(row: Sequence[Any]) -> Session:
+    key, user_id, kind, name, scopes, created, seen, idle, expires, auth, *rest = row
+    amr, ip, agent, data, remembered, mfa_at = rest
+    return Session(
+        id=key,
+        user_id=user_id,
+        kind=SessionKind(kind),
+        name=name,
+        scopes=None if scopes is None else frozenset(scopes),
+        created_at=created,
+        last_seen_at=seen,
+        idle_expires_at=idle,
+        expires_at=expires,
+        auth_time=auth,
+        amr=tuple(amr),
+        client=Client(ip=ip, user_agent=agent),
+        data=data,
+        remembered=remembered,
+        mfa_at=mfa_at,
+    )

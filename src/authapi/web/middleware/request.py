@@ -31,7 +31,7 @@ from authapi.web.middleware.public_documents import (
     with_cors_headers,
 )
 from authapi.web.middleware.security_headers import security_headers
-from authapi.web.pages.addresses import may_be_page
+from authapi.web.pages.addresses import PARTS_OF_PATHS
 from authapi.web.pages.site import LIBRARIES
 from authapi.web.problems import (
     ProblemDocument,
@@ -107,7 +107,7 @@ class RequestMiddleware:
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
     ) -> None:
         began = time.perf_counter()
-        if self._lacks_pages and may_be_page(scope["path"]):
+        if self._lacks_pages and any(part in scope["path"] for part in PARTS_OF_PATHS):
             # Here, because every later step may answer an error with a page.
             await import_in_thread(*LIBRARIES)
             self._lacks_pages = False

@@ -15,6 +15,8 @@ PREFIX = "/account"
 """The path of the pages for all people, below the prefix of authapi."""
 CONSOLE = "/console"
 """The path of the pages for superusers."""
+PARTS_OF_PATHS = (PREFIX, CONSOLE)
+"""One of these is in the path of each page, below the prefix of authapi and that of a mount."""
 
 
 def base_of(scope: Scope, prefix: str) -> str:
@@ -26,11 +28,6 @@ def base_of(scope: Scope, prefix: str) -> str:
     if depth == 0 or is_of_console(scope, prefix):
         return "../" * depth + f"{PREFIX[1:]}/"
     return "../" * (depth - 1)
-
-
-def may_be_page(path: str) -> bool:
-    """Whether the path of a request may be that of a page, whatever is before it."""
-    return PREFIX in path or CONSOLE in path
 
 
 def is_of_console(scope: Scope, prefix: str) -> bool:
