@@ -27,6 +27,7 @@ pytest shows the values of a failed assertion if `conftest.py` calls
 `examples/api_key` is a strategy with these tests.
 """
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -71,6 +72,9 @@ START = datetime(2031, 5, 6, 7, 8, 9, 654321, tzinfo=UTC)
 """The start of a stopped clock. It is no whole second, so that rounding shows."""
 MOMENT = timedelta(microseconds=1)
 NEW_PASSWORD = "another horse battery staple"
+_MAX_STALENESS = 2.0
+"""Seconds after which no other process accepts a credential that has ended: the default of the
+setting `identity_cache_max_staleness`."""
 
 
 class StrategyContract(AuthenticationContract):
@@ -279,6 +283,10 @@ class RevocableContract(IssuerContract):
             answer = await harness.request("POST", "/logout", mine)
             assert (answer.status_code, answer.content) == (204, b"")
             for place in (harness, elsewhere):
+                if place is elsewhere:  # a notification tells it, in milliseconds
+                    async with asyncio.timeout(_MAX_STALENESS):
+                        while (await place.get("/async", mine)).status_code == 200:
+                            pass
                 for path in ("/async", "/sync"):
                     assert (await place.get(path, mine)).status_code == 401
                 for other_credential in (other, foreign):
