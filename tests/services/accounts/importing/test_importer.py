@@ -240,7 +240,10 @@ async def test_memory_use_does_not_grow_with_the_number_of_lines(
     try:
         # The first import allocates what is kept once, such as cancelled timers of asyncio.
         await peak("warm", 1800)
-        few, many = await peak("few", 600), await peak("many", 1800)
+        # The lowest of three, because a statement that SQLAlchemy compiles in between, and its
+        # garbage, are as large as some hundred lines.
+        few = min([await peak(f"few{n}-", 600) for n in range(3)])
+        many = min([await peak(f"many{n}-", 1800) for n in range(3)])
     finally:
         tracemalloc.stop()
         gc.set_threshold(*thresholds)
