@@ -96,6 +96,23 @@ async def test_operations_of_the_application_keep_their_names(
     assert document["paths"]["/me/sessions"]["get"]["operationId"] == "listSessions"
 
 
+def test_a_document_without_ids_gets_ours(make_settings: SettingsFactory) -> None:
+    auth = AuthAPI(make_settings())
+    app = FastAPI(lifespan=auth.lifespan)
+    generate = app.openapi
+
+    def without_ids() -> dict[str, Any]:
+        document = generate()
+        for _, operation in operations(document):
+            operation.pop("operationId", None)
+        return document
+
+    app.openapi = without_ids  # type: ignore[method-assign]  # FastAPI's documented way
+    auth.install(app)
+    document = app.openapi()
+    assert document["paths"]["/me/sessions"]["get"]["operationId"] == "listSessions"
+
+
 def test_a_resource_server_has_the_same_names() -> None:
     verifier = RemoteJWT(issuer="https://auth.example.com", audience="orders")
     auth = ResourceServer(verifier, settings=EdgeSettings(docs=True))

@@ -50,7 +50,8 @@ def name_operations(
             continue
         operation["summary"] = name.summary
         of_fastapi = re.sub(r"\W", "_", path) + f"_{method.lower()}"
-        if operation["operationId"].endswith(of_fastapi) and name.id not in taken:
+        # An application may generate the document by a function of its own, without ids.
+        if operation.get("operationId", of_fastapi).endswith(of_fastapi) and name.id not in taken:
             operation["operationId"] = name.id
 
 
