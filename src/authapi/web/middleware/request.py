@@ -31,7 +31,8 @@ from authapi.web.middleware.public_documents import (
     with_cors_headers,
 )
 from authapi.web.middleware.security_headers import security_headers
-from authapi.web.pages.addresses import PARTS_OF_PATHS
+from authapi.web.pages.addresses import CONSOLE
+from authapi.web.pages.addresses import PREFIX as PAGES
 from authapi.web.pages.site import LIBRARIES
 from authapi.web.problems import (
     ProblemDocument,
@@ -107,7 +108,7 @@ class RequestMiddleware:
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
     ) -> None:
         began = time.perf_counter()
-        if self._lacks_pages and any(part in scope["path"] for part in PARTS_OF_PATHS):
+        if self._lacks_pages and (PAGES in scope["path"] or CONSOLE in scope["path"]):
             # Here, because every later step may answer an error with a page.
             await import_in_thread(*LIBRARIES)
             self._lacks_pages = False

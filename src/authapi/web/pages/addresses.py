@@ -15,8 +15,6 @@ PREFIX = "/account"
 """The path of the pages for all people, below the prefix of authapi."""
 CONSOLE = "/console"
 """The path of the pages for superusers."""
-PARTS_OF_PATHS = (PREFIX, CONSOLE)
-"""One of these is in the path of each page, below the prefix of authapi and that of a mount."""
 
 
 def base_of(scope: Scope, prefix: str) -> str:
