@@ -11,6 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
+from tests.browser.answers import fetched
 from tests.browser.docs_page import PASSWORD, DocsPage
 from tests.servers.process import ServeProcess, free_port
 
@@ -99,7 +100,7 @@ def test_panel_follows_requests_executed_in_swagger_ui(docs: DocsPage) -> None:
 
 def test_unavailable_controls_are_removed(docs: DocsPage) -> None:
     def without_some(route: Route) -> None:
-        document = route.fetch().json()
+        document = fetched(route).json()
         del document["paths"]["/register"]
         del document["components"]["securitySchemes"]["session"]
         del document["components"]["securitySchemes"]["jwt"]
@@ -144,7 +145,7 @@ def test_page_fits_the_window(docs: DocsPage) -> None:
     part, url = 0, docs.page.url
 
     def with_a_part(route: Route) -> None:
-        document = route.fetch().json()
+        document = fetched(route).json()
         paths = sorted(document["paths"].items())
         document["paths"] = dict(paths[part::PARTS])
         route.fulfill(json=document)

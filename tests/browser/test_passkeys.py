@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Frame, Route, expect
 
 from authapi.testing import PASSWORD
+from tests.browser.answers import fetched
 from tests.browser.passkeys import CALL, Tab, running, serving
 
 pytestmark = pytest.mark.browser
@@ -252,7 +253,7 @@ def test_the_policy_of_a_page(tab: Tab, policy: str) -> None:
     tab.log_out()
 
     def with_policy(route: Route) -> None:
-        answer = route.fetch()
+        answer = fetched(route)
         route.fulfill(response=answer, headers=answer.headers | {"permissions-policy": policy})
 
     tab.page.route("**/unprotected", with_policy)
