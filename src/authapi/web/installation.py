@@ -36,6 +36,7 @@ from authapi.strategies.base import Strategy
 from authapi.web import openapi, problems
 from authapi.web.context import NOT_INSTALLED, NOT_STARTED, Runtime
 from authapi.web.middleware.cors import ProblemCORSMiddleware
+from authapi.web.middleware.gated_routes import shorten_routes
 from authapi.web.middleware.guest import GuestMiddleware, OwnRoutes
 from authapi.web.middleware.own_paths import OwnPaths, replaced_routes
 from authapi.web.middleware.preprocessing import PreprocessingMiddleware
@@ -161,10 +162,12 @@ class Installation:
         _check_outside(app)
         for installed in self.apps:
             self._check_routes(installed)
+            shorten_routes(installed)
             for prefix, mounted in _mounted_below(installed):
                 if mounted not in _installations:
                     self._install_in_mounted(mounted, governs_app=installed in self._governed)
                     self._check_routes(mounted, prefix)
+                    shorten_routes(mounted)
 
     def _install_in_mounted(self, app: FastAPI, *, governs_app: bool) -> None:
         # A mounted application has its own exception handlers and OpenAPI document. Without gates
