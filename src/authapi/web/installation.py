@@ -263,7 +263,7 @@ class _Layers:
             runtime=self._runtime,
             application=self._app,
             router=self._own,
-        ).with_open_paths()
+        ).with_known_paths()
 
     def _preprocessed(self, app: ASGIApp) -> ASGIApp:
         return PreprocessingMiddleware(

@@ -8,7 +8,7 @@ from starlette.routing import Host, Mount, Route
 
 from authapi import AuthAPI, User, current_user
 from authapi.testing import acting_as, client
-from authapi.web.middleware.own_paths import open_paths
+from authapi.web.middleware.own_paths import paths_of_app
 from tests.conftest import SettingsFactory
 
 Caller = Annotated[User, Depends(current_user())]
@@ -57,16 +57,18 @@ def application() -> tuple[FastAPI, APIRouter]:
     return app, own
 
 
-def test_open_paths_have_no_gate() -> None:
+def test_paths_of_the_application_tell_whether_a_gate_is_there() -> None:
     app, own = application()
-    documents = {"/docs", "/docs/oauth2-redirect", "/openapi.json", "/redoc"}
-    assert open_paths(app, own) == documents | {"/open", "/plain"}
+    documents = ("/docs", "/docs/oauth2-redirect", "/openapi.json", "/redoc")
+    gated = ("/mixed", "/nested", "/guarded/of-router", "/any/gated")
+    expected = dict.fromkeys((*documents, "/open", "/plain"), False) | dict.fromkeys(gated, True)
+    assert paths_of_app(app, own) == expected
 
 
-def test_no_path_is_open_beside_a_host() -> None:
+def test_no_path_is_known_beside_a_host() -> None:
     app, own = application()
     app.router.routes.append(Host("shop.example", app=FastAPI()))
-    assert open_paths(app, own) == frozenset()
+    assert paths_of_app(app, own) == {}
 
 
 async def test_a_gate_that_an_open_path_gets_later_adds_its_headers(

@@ -22,7 +22,7 @@ from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit, Visit
 from authapi.web.middleware.client import read_client, trusted_networks
 from authapi.web.middleware.cors import without_cors_headers
 from authapi.web.middleware.header_inspection import HeaderInspection, UpgradeProtection
-from authapi.web.middleware.own_paths import OwnPaths, open_paths
+from authapi.web.middleware.own_paths import OwnPaths, paths_of_app
 from authapi.web.problems import error_response
 
 _NO_CONTEXT: RequestContext | None = None  # with this type, because a gate replaces it
@@ -32,7 +32,8 @@ _RESPONSES = ("http.response.start", "websocket.http.response.start")
 class GuestMiddleware:
     """Sends requests for `paths` through `own`, and all others to `app`, the application.
 
-    The lifespan goes through `own`. `application` and `router` tell which paths have no gate.
+    The lifespan goes through `own`. `application` and `router` tell which paths only the
+    application answers, and which of these have a gate.
     """
 
     def __init__(
@@ -52,24 +53,25 @@ class GuestMiddleware:
         self._application, self._router = application, router
         self._routes = application.router.routes
         self._route_count = 0
-        self._open = set[str]()
-        self._find_open_paths()
+        self._known = dict[str, bool]()
+        self._find_known_paths()
         self.new_request_id = RequestIds()
         self._inspection = HeaderInspection(runtime.settings)
         self._trusted = trusted_networks(runtime.settings)
         self._server = UpgradeProtection()
 
-    def with_open_paths(self) -> ASGIApp:
-        """Returns this layer with a shorter way for the paths that have no gate."""
+    def with_known_paths(self) -> ASGIApp:
+        """Returns this layer with a shorter way for the paths at which only the application answers."""
         # This runs in every request of the application. A function costs less than an object with
         # `__call__`, its variables less than attributes, and a visit without a reference to the
         # scope or to `send` less than a cycle, which the garbage collector would have to find.
         app, application, routes = self.app, self._application, self._routes
-        paths, server = self._open, self._server
+        paths, server = self._known, self._server
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            is_gated = paths.get(scope.get("path", ""))
             if (
-                scope.get("path") not in paths
+                is_gated is None
                 or scope["type"] != "http"
                 or len(routes) != self._route_count
                 or application.dependency_overrides
@@ -87,13 +89,15 @@ class GuestMiddleware:
             else:
                 if scope["method"] == "CONNECT" or not server.knows_server:
                     send = server.protect(scope, send)
+            if is_gated:
+                send = _with_headers_of_gates(visit, send)
             scope[SCOPE_KEY] = visit
             token = set_client(visit)
             try:
                 await app(scope, receive, send)
             finally:
                 reset_client(token)
-            if visit.context is not None and visit.context.is_gated:
+            if not is_gated and visit.context is not None and visit.context.is_gated:
                 paths.clear()  # a route has got a gate in a way that is not noticed
 
         return answer
@@ -104,7 +108,7 @@ class GuestMiddleware:
             await self._own(scope, receive, send)
             return
         if len(self._routes) != self._route_count:
-            self._find_open_paths()
+            self._find_known_paths()
         visit = Visit() if kind == "http" else VisitByWebSocket()
         visit.guest, visit.context = self, None
         visit.headers, visit.peer = scope["headers"], scope.get("client")
@@ -116,10 +120,10 @@ class GuestMiddleware:
                 send = _with_headers_of_gates(visit, self._server.protect(scope, send))
                 await self.app(scope, receive, send)
 
-    def _find_open_paths(self) -> None:
+    def _find_known_paths(self) -> None:
         self._route_count = len(self._routes)
-        self._open.clear()
-        self._open.update(open_paths(self._application, self._router))
+        self._known.clear()
+        self._known.update(paths_of_app(self._application, self._router))
 
     async def _visit_by_websocket(
         self, scope: Scope, receive: Receive, send: Send, visit: VisitByWebSocket

@@ -6,7 +6,7 @@ method of ours replaces ours (`replaced_routes`).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, FastAPI
@@ -136,26 +136,30 @@ def replaced_routes(app: FastAPI, own: APIRouter) -> frozenset[int]:
     )
 
 
-def open_paths(app: FastAPI, own: APIRouter) -> frozenset[str]:
-    """Returns the paths without parameters at which only routes of `app` without a gate answer.
+def paths_of_app(app: FastAPI, own: APIRouter) -> Mapping[str, bool]:
+    """Returns the paths without parameters at which only routes of `app` answer.
 
-    A mounted application may have gates, so no path that a mount or a host takes is among them.
+    The value of a path is whether one of these routes has a gate. A path that a mount or a host
+    takes is not among them, because a mounted application may have gates.
     """
     routes = list(_with_owner(app, own))
     if any(getattr(route, "path_regex", None) is None for route, _ in routes):
-        return frozenset()  # a route for a host takes any path
+        return {}  # a route for a host takes any path
     paths = {str(route.path_format) for route, is_ours in routes if not is_ours and route.methods}
-    guarded = [route.path_regex for route, is_ours in routes if is_ours or _may_have_gate(route)]
-    return frozenset(
-        path
+    others = [
+        route.path_regex
+        for route, is_ours in routes
+        if is_ours or isinstance(route.original_route, Mount)
+    ]
+    gated = [route.path_regex for route, is_ours in routes if not is_ours and _has_gate(route)]
+    return {
+        path: any(pattern.match(path) for pattern in gated)
         for path in paths
-        if "{" not in path and not any(pattern.match(path) for pattern in guarded)
-    )
+        if "{" not in path and not any(pattern.match(path) for pattern in others)
+    }
 
 
-def _may_have_gate(route: RouteContext) -> bool:
-    if isinstance(route.original_route, Mount):
-        return True
+def _has_gate(route: RouteContext) -> bool:
     dependant = getattr(route, "dependant", None)
     return dependant is not None and any(True for _ in gates_of(dependant))
 
