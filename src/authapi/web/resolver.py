@@ -371,8 +371,8 @@ def _record_outcome(
     elif outcome is not None and (strategy.ambient or strategy.kept_by_browsers):
         _check_csrf(connection, context, outcome)
     context.outcomes[strategy.name] = outcome
-    if source is None:
-        return
+    if source is None or context.is_asked_again:
+        return  # unknown, or counted before the body
     metrics = context.runtime.metrics
     if metrics is not None:
         metrics.count_authentication(strategy.name, source)

@@ -1,11 +1,13 @@
 """The shorter way of routes with gates: its answers are those of FastAPI, and when it is taken."""
 
+import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial, wraps
 from typing import Annotated, Any
 
+import httpx
 import pytest
 from fastapi import (
     APIRouter,
@@ -28,6 +30,8 @@ from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
 from authapi import AuthAPI, Identity, User, current_identity, current_user
+from authapi.errors import InvalidCredential
+from authapi.strategies.base import Challenge, Strategy
 from authapi.testing import PASSWORD, Client, client
 from authapi.web import installation
 from authapi.web.middleware import gated_routes
@@ -50,8 +54,9 @@ SHORT = (
     *("parameters", "later_dependency", "yields", "response", "tasks", "own_tasks", "refuses"),
     *("fails", "unfit", "unfit_sync", "limited", "nested_router", "wrapped", "several_methods"),
     *("scopes", "middle_gate"),
+    "superusers",  # refused before FastAPI reads the body
 )
-"""The routes that take the shorter way, all others take FastAPI's."""
+"""The routes that take the shorter way; all others take FastAPI's."""
 
 
 class Person(BaseModel):
@@ -359,6 +364,15 @@ def security(app: FastAPI) -> None:
 def body(app: FastAPI) -> None:
     @app.api_route("/body", methods=["GET", "POST"])
     async def route(user: Caller, person: Annotated[Person, Body()]) -> str:
+        return person.name
+
+
+@shape
+def superusers(app: FastAPI) -> None:
+    @app.api_route("/superusers", methods=["GET", "POST"])
+    async def route(
+        user: Annotated[User, Depends(current_user(superuser=True))], person: Person
+    ) -> str:
         return person.name
 
 
@@ -706,3 +720,96 @@ async def test_validation_errors_name_the_endpoint(
     assert seen[0].endpoint_function == "route"
     assert seen[0].endpoint_file == __file__
     assert seen[0].body is None
+
+
+class Sent:
+    """A body in two parts, which notes whether the application reads it."""
+
+    def __init__(self, between: Callable[[], Awaitable[object]] | None = None) -> None:
+        self.is_read = False
+        self._between = between
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.is_read = True
+        yield b'{"name": '
+        if self._between is not None:
+            await self._between()
+        yield b'"x"}'
+
+
+async def post(api: Client, path: str, body: Sent) -> httpx.Response:
+    """Sends a JSON body in parts."""
+    headers = {"content-type": "application/json"}
+    return await api.post(path, content=aiter(body), headers=headers)
+
+
+async def test_a_stranger_is_refused_before_the_body(
+    counted: tuple[Client, FastAPI, list[str]],
+) -> None:
+    api, _, _ = counted
+    body = Sent()
+    assert (await post(api, "/body", body)).json() == "x"
+    assert body.is_read
+    refused = Sent()
+    assert (await post(api, "/superusers", refused)).status_code == 403
+    assert not refused.is_read
+    for credential in ("Bearer aat_wrong", ""):
+        api.headers["authorization"] = credential
+        assert (await post(api, "/body", refused)).status_code == 401
+    assert not refused.is_read
+    assert (await post(api, "/body", refused)).headers["cache-control"] == "no-store"
+
+
+async def test_a_session_that_ends_while_the_body_arrives_is_refused(
+    counted: tuple[Client, FastAPI, list[str]],
+) -> None:
+    api, _, _ = counted
+    body = Sent(between=lambda: api.post("/logout"))
+    assert (await post(api, "/body", body)).status_code == 401
+
+
+async def test_a_caller_with_a_body_is_counted_once(make_settings: SettingsFactory) -> None:
+    async with serving(AuthAPI(make_settings(metrics_path="/metrics"))) as (api, _):
+        user = await api.create_user(email="ann@example.com")
+        metrics = api.services.metrics
+        assert metrics is not None
+        api.headers.update(await credential(api, user.email, "token"))
+        counted = list[tuple[str, str]]()
+        metrics.count_authentication = lambda *found: counted.append(found)  # type: ignore[method-assign]
+        assert (await post(api, "/body", Sent())).status_code == 200
+        assert (await post(api, "/body", Sent())).status_code == 200
+        api.headers["authorization"] = "Bearer aat_wrong"
+        assert (await post(api, "/body", Sent())).status_code == 401
+        assert counted == [("token", "authenticated"), ("token", "cached"), ("token", "refused")]
+
+
+class BodyStrategy(Strategy[bytes]):
+    """A strategy of an application, which reads the body."""
+
+    name = "body"
+    asked = 0
+
+    def read(self, connection: HTTPConnection) -> bytes | None:
+        return b"" if isinstance(connection, Request) else None
+
+    async def authenticate(self, credential: bytes, connection: HTTPConnection) -> Identity:
+        assert isinstance(connection, Request)
+        type(self).asked += 1
+        assert json.loads(await connection.body()) == {"name": "x"}
+        raise InvalidCredential
+
+    def challenge(self) -> Challenge:
+        return Challenge("Body")
+
+    def openapi(self) -> dict[str, object]:
+        return {"type": "http", "scheme": "body"}
+
+
+async def test_a_strategy_of_another_package_is_asked_after_the_body(
+    make_settings: SettingsFactory,
+) -> None:
+    own = f"{__name__}:BodyStrategy"
+    async with serving(AuthAPI(make_settings(strategies=["session", "token", own]))) as (api, _):
+        BodyStrategy.asked = 0
+        assert (await post(api, "/body", Sent())).status_code == 401
+        assert BodyStrategy.asked == 1

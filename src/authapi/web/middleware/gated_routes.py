@@ -1,10 +1,10 @@
 """A shorter way to the handlers of routes with gates.
 
 FastAPI walks the tree of the dependencies of a route for each request, which takes longer than a
-known caller takes to be recognised. For a route whose first dependencies are gates, and which reads
-no body, a handler built here asks the gates itself, and has FastAPI solve what is left. It runs in
-FastAPI's own application of the route, so exceptions, exit stacks and the limit of the body stay as
-they are.
+known caller takes to be recognised. For a route whose first dependencies are gates, a handler built
+here asks the gates itself, and has FastAPI solve what is left. It runs in FastAPI's own application
+of the route, so exceptions, exit stacks and the limit of the body stay as they are. If the route
+reads a body, the gates refuse strangers before it, and FastAPI asks them again after it.
 
 A route takes this way only if FastAPI alone has built its application, and only while nothing of it
 is replaced: no `dependency_overrides`, no telemetry of FastAPI, the dependencies and the endpoint
@@ -26,9 +26,12 @@ from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.utils import is_body_allowed_for_status_code
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
+from authapi.strategies.base import Strategy
+from authapi.web.context import context_of
 from authapi.web.requirements import Gate
+from authapi.web.resolver import resolve
 
 Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -114,7 +117,7 @@ def _handler(ordinary: Handler, variables: dict[str, Any]) -> Handler | None:
     """Returns a handler of requests that calls `ordinary` where it cannot answer by itself.
 
     `variables` are those of `ordinary`. Returns None if the route has no gates, has other
-    dependencies before them, reads a body or sends a stream.
+    dependencies before them or sends a stream.
     """
     try:
         dependant: Dependant = variables["dependant"]
@@ -131,19 +134,29 @@ def _handler(ordinary: Handler, variables: dict[str, Any]) -> Handler | None:
         return None
     function = inspect.unwrap(endpoint)
     is_stream |= inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-    if reads_body or is_stream:
+    if is_stream:
         return None
     count, rest = len(dependencies), replace(dependant, dependencies=others)
     needs_more = bool(others) or any(getattr(rest, name) for name in _NEEDS)
 
-    async def handle(request: Request) -> Response:
-        if (
+    def is_changed(request: Request) -> bool:
+        return (
             provider.dependency_overrides
             or dependant.call is not endpoint
             or dependant.dependencies is not dependencies
             or len(dependencies) != count
             or request.scope.get("fastapi.telemetry") is not None
-        ):
+        )
+
+    first = [gate for gate, _ in gates if gate.requirements.writes is None]
+
+    async def handle_body(request: Request) -> Response:
+        if not is_changed(request):
+            await _refuse_before_body(first, request)
+        return await ordinary(request)
+
+    async def handle(request: Request) -> Response:
+        if is_changed(request):
             return await ordinary(request)
         values, solved = dict[str, Any](), None
         for gate, names in gates:
@@ -174,7 +187,30 @@ def _handler(ordinary: Handler, variables: dict[str, Any]) -> Handler | None:
                 error.errors(), body=error.body, endpoint_ctx=place
             ) from None
 
-    return handle
+    return handle_body if reads_body else handle
+
+
+async def _refuse_before_body(gates: Sequence[Gate[object]], connection: HTTPConnection) -> None:
+    """Raises what the gates of a route raise, before the body of the request is read.
+
+    It decides for the refusal only: the gates are asked again after the body, which may take long
+    enough for a session to end. A strategy of another package may read the body itself, so a route
+    that accepts one is not asked before.
+    """
+    context = context_of(connection)
+    bindings = [gate.bind(context.runtime) for gate in gates]
+    if not all(_is_built_in(each) for binding in bindings for each in binding.strategies):
+        return
+    discards = context.discards
+    for gate in gates:
+        await resolve(gate, connection)
+    context.outcomes.clear()
+    context.identity, context.discards = None, discards
+    context.is_asked_again = True
+
+
+def _is_built_in(strategy: Strategy[Any]) -> bool:
+    return type(strategy).__module__.startswith("authapi.")
 
 
 class _Answer:

@@ -61,7 +61,7 @@ class GuestMiddleware:
         self._server = UpgradeProtection()
 
     def with_known_paths(self) -> ASGIApp:
-        """Returns this layer with a shorter way for the paths at which only the application answers."""
+        """Returns this layer with a shorter way for the paths that only the application has."""
         # This runs in every request of the application. A function costs less than an object with
         # `__call__`, its variables less than attributes, and a visit without a reference to the
         # scope or to `send` less than a cycle, which the garbage collector would have to find.
