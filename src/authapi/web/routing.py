@@ -21,7 +21,7 @@ from starlette._utils import get_route_path
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route, compile_path
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto import strict_json
 from authapi.errors import (
@@ -229,7 +229,11 @@ class AuthAPIRouter(APIRouter):
         return super().matches(scope)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request to its route, and answers its errors.
+        """Passes a request to its route, and answers its errors."""
+        await self.answer(super().handle, scope, receive, send)
+
+    async def answer(self, handle: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request to `handle`, and answers its errors.
 
         BodyTooLarge if `Content-Length` is above the limit or malformed, before the body is read.
         """
@@ -243,7 +247,7 @@ class AuthAPIRouter(APIRouter):
         scope["starlette.exception_handlers"] = self._handlers
         try:
             self._check_length(scope)
-            await super().handle(scope, receive, send_and_note)
+            await handle(scope, receive, send_and_note)
         except ClientDisconnect:
             return  # no client reads a response, and the disconnect is not an error
         except Exception as error:

@@ -2,20 +2,23 @@
 
 FastAPI asks the routes of an included router one after the other, and does so twice: whether the
 router takes the request, and which route answers it. authapi has a hundred routes, so the search
-would cost more than most handlers. For a path without parameters the candidates are known from the
-routes; for any other path they are those with the same first segment.
+would cost more than most handlers. For a path without parameters the route is known from path and
+method; for any other path the candidates are those with the same first segment.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from authapi.web.context import SCOPE_KEY, RequestContext
 
+Answer: TypeAlias = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
+"""Passes a request to the first argument, and answers its errors."""
 _FORGET: Final = ("matches", "effective_candidates")
 """The methods of an included router that a copy must not take over from its original."""
 
@@ -28,6 +31,7 @@ class Dispatcher:
 
     def __init__(self, app: FastAPI, included: Any, others: ASGIApp) -> None:
         self._app, self.included, self.others = app, included, others
+        self._answer: Answer = included.original_router.answer
         self._by_path: dict[str, ASGIApp] = {}
         """The routes with a path, for paths without parameters. One of them has it, so that no
         search goes before the answer."""
@@ -66,10 +70,33 @@ class Dispatcher:
             self._by_segment[segment] = entry
         for path in {_route(each).path_format for each in candidates}:
             if "{" not in path:
-                self._by_path[path] = self._with(
-                    [other for other in candidates if _route(other).path_regex.match(path)]
-                ).handle
+                found = [each for each in candidates if _route(each).path_regex.match(path)]
+                self._by_path[path] = self._chosen(found)
         self._is_built = True
+
+    def _chosen(self, candidates: Sequence[Any]) -> ASGIApp:
+        """Returns what answers at a path that all of these routes have."""
+        search: ASGIApp = self._with(candidates).handle
+        if not all(isinstance(each.original_route, APIRoute) for each in candidates):
+            return search
+        answer, first, by_method = self._answer, candidates[0], dict[str, Any]()
+        for each in candidates:
+            for method in each.methods:
+                by_method.setdefault(method, each)
+
+        def handle(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            if scope.get("fastapi.telemetry") is not None:
+                return search(scope, receive, send)
+            # What the search of FastAPI would add to the scope. Without the method, its route is
+            # the first one, which answers 405.
+            chosen = by_method.get(scope["method"], first)
+            route = scope["route"] = chosen.original_route
+            scope["endpoint"] = chosen.endpoint
+            scope.setdefault("path_params", {})
+            scope.setdefault("fastapi", {})["effective_route_context"] = chosen
+            return answer(route.handle, scope, receive, send)
+
+        return handle
 
     def _with(self, candidates: Sequence[Any]) -> Any:
         """Returns the included router with these routes only."""
