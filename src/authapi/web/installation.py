@@ -231,7 +231,12 @@ class _Layers:
         """Adds the layers of the service, for every path."""
         if self._cors is not None:
             self._app.add_middleware(ProblemCORSMiddleware, **self._cors)
-        self._app.add_middleware(RequestMiddleware, runtime=self._runtime, own_paths=self._patterns)
+        self._app.add_middleware(
+            RequestMiddleware,
+            runtime=self._runtime,
+            own_paths=self._patterns,
+            find_shortcut=self._own.shortcut,
+        )
         # Starlette builds the redirect for a trailing slash from the Host header, which an attacker
         # may control.
         self._app.router.redirect_slashes = False
@@ -255,7 +260,9 @@ class _Layers:
         own: ASGIApp = OwnRoutes(stack, paths=paths, replaces_cors=self._cors is not None)
         if self._cors is not None:
             own = ProblemCORSMiddleware(own, **self._cors)
-        own = self._preprocessed(RequestMiddleware(own, self._runtime, self._patterns))
+        own = self._preprocessed(
+            RequestMiddleware(own, self._runtime, self._patterns, self._own.shortcut)
+        )
         return GuestMiddleware(
             stack,
             own=own,

@@ -15,7 +15,6 @@ from typing import Any, cast, get_type_hints
 from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import FastAPI
-from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIRouter
 from starlette._utils import get_route_path
 from starlette.requests import ClientDisconnect, Request
@@ -35,9 +34,10 @@ from authapi.web.answers.descriptions import problems
 from authapi.web.challenges import RESOURCE_METADATA
 from authapi.web.context import context_of, is_for_own_path
 from authapi.web.media_types import FORM, JSON, require_media_type
-from authapi.web.middleware.dispatch import Dispatcher
+from authapi.web.middleware.dispatch import Dispatcher, Shortcut
+from authapi.web.middleware.gated_routes import gates_with_request
 from authapi.web.problems import RefusalHTTPException, answer, own_handlers
-from authapi.web.requirements import Gate, gates_of
+from authapi.web.requirements import gates_of
 from authapi.web.schemas.fields import reserved_addresses_allowed
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -132,21 +132,35 @@ class ProtectedRoute(AuthAPIRoute):
         if not any(not gate.requirements.optional for gate in gates_of(self.dependant)):
             raise TypeError(f"{endpoint.__name__} at {path} has no gate: it would be public")
 
+        self.direct = self._direct_handler()
+
     def get_route_handler(self) -> Handler:
-        handle, endpoint = super().get_route_handler(), self.endpoint
-        single_gate = _single_gate(self.dependant)
-        if single_gate is None or get_type_hints(endpoint).get("return") is not Response:
+        handle, direct = super().get_route_handler(), self._direct_handler()
+        if direct is None:
             return handle
-        name, gate = single_gate
 
         async def handle_directly(request: Request) -> Response:
             if request.app.dependency_overrides:
                 return await handle(request)
-            # No other dependency exists. FastAPI's resolution would cost more than the handler.
+            return await direct(request)
+
+        return handle_directly
+
+    def _direct_handler(self) -> Handler | None:
+        """Returns a handler for a route that needs a gate and the request, and makes its response.
+
+        FastAPI's resolution of its dependencies would cost more than the handler.
+        """
+        endpoint, gates = self.endpoint, gates_with_request(self.dependant)
+        if len(gates) != 1 or get_type_hints(endpoint).get("return") is not Response:
+            return None
+        gate, (name, *_) = gates[0]
+
+        async def handle(request: Request) -> Response:
             response: Response = await endpoint(**{name: await gate(request), "request": request})
             return response
 
-        return handle_directly
+        return handle
 
 
 class AuthAPIRouter(APIRouter):
@@ -209,6 +223,10 @@ class AuthAPIRouter(APIRouter):
         """
         app.router.routes.remove(self._included)
         app.router.routes.append(self._included)
+
+    def shortcut(self, stack: ASGIApp) -> Shortcut | None:
+        """Returns the shortcut past `stack`, the layers around the routes (`Dispatcher`)."""
+        return self._dispatcher.shortcut(stack)
 
     def remove(self, routes: Collection[int]) -> None:
         """Removes the routes with these `id`s, which the application replaces."""
@@ -316,23 +334,6 @@ def _placed(route: BaseRoute, path: str) -> Route:
     placed.path = path
     placed.path_regex, placed.path_format, placed.param_convertors = compile_path(path)
     return placed
-
-
-def _single_gate(dependant: Dependant) -> tuple[str, Gate[object]] | None:
-    """Returns parameter name and gate of a handler with no parameters but these and `request`."""
-    if len(dependant.dependencies) != 1 or dependant.request_param_name != "request":
-        return None
-    dependency = dependant.dependencies[0]
-    other_parameters = (
-        dependant.path_params
-        + dependant.query_params
-        + dependant.header_params
-        + dependant.cookie_params
-        + dependant.body_params
-    )
-    if other_parameters or dependency.name is None or not isinstance(dependency.call, Gate):
-        return None
-    return dependency.name, dependency.call
 
 
 async def read_form(request: Request, *, max_fields: int = MAX_FIELDS) -> dict[str, str]:

@@ -1,16 +1,20 @@
 """Dispatch by path finds the route that the search of FastAPI finds."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from authapi import AuthAPI, create_app
-from authapi.testing import client
-from authapi.web.middleware.dispatch import Dispatcher
+from authapi.testing import Client, client
+from authapi.web.middleware.dispatch import Dispatcher, Shortcut
 from tests.conftest import SettingsFactory
 
 METHODS = ("GET", "POST", "DELETE", "OPTIONS")
@@ -42,6 +46,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         await Response()(scope, receive, send)
 
     monkeypatch.setattr(APIRoute, "handle", handle)
+    monkeypatch.setattr(Dispatcher, "shortcut", lambda *_: None)
     return reached
 
 
@@ -165,3 +170,133 @@ async def test_a_websocket_of_the_application_at_a_path_of_ours_is_reached(
         }
         await app(scope, receive, send)
     assert reached == ["/me"]
+
+
+Ask = Callable[[Client], Awaitable[httpx.Response]]
+ASKED: dict[str, Ask] = {
+    "plain": lambda api: api.get("/me"),
+    "identity": lambda api: api.get("/me/identity"),
+    "head": lambda api: api.head("/me"),
+    "options": lambda api: api.options("/me"),
+    "method": lambda api: api.put("/me"),
+    "query": lambda api: api.get("/me?a=b"),
+    "body": lambda api: api.request("GET", "/me", content=b"{}"),
+    "origin": lambda api: api.get("/me", headers={"origin": "https://shop.example"}),
+    "foreign": lambda api: api.get("/me", headers={"origin": "https://evil.example"}),
+    "destination": lambda api: api.get("/me", headers={"sec-fetch-dest": "image"}),
+    "two": lambda api: api.get("/me", headers=[("authorization", "a"), ("authorization", "b")]),
+    "known": lambda api: api.get("/me", headers={"if-none-match": "*"}),
+    "slash": lambda api: api.get("/me/"),
+    "page": lambda api: api.get("/me", headers={"accept": "text/html"}),
+}
+
+
+AROUND = {"plain", "head", "query", "origin", "foreign", "destination", "known", "page"}
+"""The requests that the shortcut answers."""
+
+
+def comparable(answer: httpx.Response) -> tuple[object, ...]:
+    """Returns what two answers to one request have in common."""
+    given = answer.headers.get("x-request-id", "none")
+    fields = [pair for pair in answer.headers.raw if pair[0] != b"x-request-id"]
+    return answer.status_code, fields, answer.text.replace(given, "")
+
+
+@pytest.fixture(params=["service", "guest"])
+def application(request: pytest.FixtureRequest, make_settings: SettingsFactory) -> FastAPI:
+    """An application with a CORS layer of authapi."""
+    settings = make_settings(
+        allowed_origins=["https://shop.example"], allow_reserved_addresses=True
+    )
+    if request.param == "service":
+        return create_app(settings)
+    auth = AuthAPI(settings)
+    app = FastAPI(lifespan=auth.lifespan)
+    auth.install(app)
+    return app
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of the requests that take the shortcut."""
+    paths, find = list[str](), Dispatcher.shortcut
+
+    def counting(dispatcher: Dispatcher, stack: ASGIApp) -> Shortcut | None:
+        shortcut = find(dispatcher, stack)
+        if shortcut is None:
+            return None
+
+        def noting(scope: Scope) -> ASGIApp | None:
+            found = shortcut(scope)
+            if found is not None:
+                paths.append(scope["path"])
+            return found
+
+        return noting
+
+    monkeypatch.setattr(Dispatcher, "shortcut", counting)
+    return paths
+
+
+async def test_the_shortcut_answers_as_the_application(
+    application: FastAPI, taken: list[str]
+) -> None:
+    async with client(application) as api:
+        user = await api.create_user(email="ann@example.com")
+        for strategy in (None, "token", "session", "invalid"):
+            if strategy == "invalid":
+                api.headers["authorization"] = "Bearer aat_wrong"
+            elif strategy is not None:
+                await api.login(user, strategy=strategy)
+            for name, ask in ASKED.items():
+                taken.clear()
+                short = comparable(await ask(api))
+                assert bool(taken) == (name in AROUND), name
+                taken.clear()
+                application.dependency_overrides[check] = check
+                assert comparable(await ask(api)) == short, name
+                assert taken == []
+                application.dependency_overrides.clear()
+
+
+async def test_a_layer_of_the_application_sees_requests_for_our_routes(
+    application: FastAPI, taken: list[str]
+) -> None:
+    seen = list[str]()
+
+    async def note(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        seen.append(request.url.path)
+        return await call_next(request)
+
+    application.add_middleware(BaseHTTPMiddleware, dispatch=note)
+    async with client(application) as api:
+        for _ in range(2):
+            assert (await api.get("/me")).status_code == 401
+    # In the service, it is outside of our layers, which may go around what is inside of them.
+    is_service = len(application.user_middleware) > 1
+    assert (len(taken), seen) == (2 if is_service else 0, ["/me", "/me"])
+
+
+async def test_a_router_whose_middleware_is_replaced_takes_no_shortcut(
+    application: FastAPI, taken: list[str]
+) -> None:
+    async with client(application) as api:
+        assert (await api.get("/me")).status_code == 401
+        assert taken == ["/me"]
+        dispatcher, seen = application.router.middleware_stack, list[str]()
+
+        async def around(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(scope["path"])
+            await dispatcher(scope, receive, send)
+
+        application.router.middleware_stack = around
+        assert (await api.get("/me")).status_code == 401
+        assert (taken, seen) == (["/me"], ["/me"])
+
+
+async def test_metrics_name_the_route_of_a_shortcut(make_settings: SettingsFactory) -> None:
+    app = create_app(make_settings(metrics_path="/metrics"))
+    async with client(app) as api:
+        await api.get("/me")
+        text = (await api.get("/metrics")).text
+    assert 'authapi_requests_total{method="GET",route="/me",status="401"} 1' in text

@@ -4,21 +4,30 @@ FastAPI asks the routes of an included router one after the other, and does so t
 router takes the request, and which route answers it. authapi has a hundred routes, so the search
 would cost more than most handlers. For a path without parameters the route is known from path and
 method; for any other path the candidates are those with the same first segment.
+
+A request for a route with a `direct` handler needs nothing of FastAPI (`ProtectedRoute`). The
+layers of FastAPI would cost it more than its answer, so `shortcut` goes around them, unless the
+application has layers of its own there.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from copy import copy
 from typing import Any, Final, TypeAlias
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette._utils import get_route_path
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from authapi.web.context import SCOPE_KEY, RequestContext
+from authapi.web.middleware.cors import ProblemCORSMiddleware
+from authapi.web.middleware.guest import OwnRoutes
 
 Answer: TypeAlias = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
 """Passes a request to the first argument, and answers its errors."""
+Shortcut: TypeAlias = Callable[[Scope], ASGIApp | None]
+"""Returns what answers a request without a body in place of the application; None if nothing."""
 _FORGET: Final = ("matches", "effective_candidates")
 """The methods of an included router that a copy must not take over from its original."""
 
@@ -36,7 +45,46 @@ class Dispatcher:
         """The routes with a path, for paths without parameters. One of them has it, so that no
         search goes before the answer."""
         self._by_segment: dict[str, ASGIApp] = {}
+        self._direct: dict[str, ASGIApp] = {}
+        """What answers GET at a path without FastAPI."""
         self._is_built = False
+
+    def shortcut(self, stack: ASGIApp) -> Shortcut | None:
+        """Returns the shortcut past `stack`, which leads to this search.
+
+        Requests still pass the CORS layer of authapi. Returns None if `stack` has other layers than
+        those of FastAPI and authapi.
+        """
+        layers = list(_layers_of(self._app, stack))
+        known = {
+            OwnRoutes,
+            ProblemCORSMiddleware,
+            *map(type, _layers_of(FastAPI(openapi_url=None))),
+        }
+        if not all(type(layer) in known and _is_known(layer) for layer in layers):
+            return None
+        cors = [layer for layer in layers if isinstance(layer, ProblemCORSMiddleware)]
+        direct, app, behind_cors = self._direct, self._app, dict[ASGIApp, ASGIApp]()
+
+        def find(scope: Scope) -> ASGIApp | None:
+            if not self._is_built:
+                self._build()
+            found = direct.get(scope["path"])
+            if (
+                found is None
+                or scope["method"] != "GET"
+                or scope.get("root_path")
+                or app.dependency_overrides
+                or app.router.middleware_stack is not self
+                or scope.get("fastapi.telemetry") is not None
+            ):
+                return None
+            if cors and found not in behind_cors:
+                behind_cors[found] = inner = copy(cors[0])
+                inner.app = found
+            return behind_cors.get(found, found)
+
+        return find
 
     def forget_routes(self) -> None:
         """Reads the routes again at the next request, because some were removed."""
@@ -59,6 +107,7 @@ class Dispatcher:
     def _build(self) -> None:
         self._by_path.clear()
         self._by_segment.clear()
+        self._direct.clear()
         candidates = self.included.effective_candidates()
         segments: dict[str, list[Any]] = {}
         for each in candidates:
@@ -71,10 +120,10 @@ class Dispatcher:
         for path in {_route(each).path_format for each in candidates}:
             if "{" not in path:
                 found = [each for each in candidates if _route(each).path_regex.match(path)]
-                self._by_path[path] = self._chosen(found)
+                self._by_path[path] = self._chosen(path, found)
         self._is_built = True
 
-    def _chosen(self, candidates: Sequence[Any]) -> ASGIApp:
+    def _chosen(self, path: str, candidates: Sequence[Any]) -> ASGIApp:
         """Returns what answers at a path that all of these routes have."""
         search: ASGIApp = self._with(candidates).handle
         if not all(isinstance(each.original_route, APIRoute) for each in candidates):
@@ -87,14 +136,28 @@ class Dispatcher:
         def handle(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
             if scope.get("fastapi.telemetry") is not None:
                 return search(scope, receive, send)
-            # What the search of FastAPI would add to the scope. Without the method, its route is
-            # the first one, which answers 405.
+            # Without the method, the search of FastAPI chooses the first one, which answers 405.
             chosen = by_method.get(scope["method"], first)
-            route = scope["route"] = chosen.original_route
-            scope["endpoint"] = chosen.endpoint
-            scope.setdefault("path_params", {})
-            scope.setdefault("fastapi", {})["effective_route_context"] = chosen
-            return answer(route.handle, scope, receive, send)
+            _choose(scope, chosen)
+            return answer(chosen.original_route.handle, scope, receive, send)
+
+        read = by_method.get("GET")
+        if read is not None and getattr(read.original_route, "direct", None) is not None:
+            self._direct[path] = self._answering(read)
+        return handle
+
+    def _answering(self, candidate: Any) -> ASGIApp:
+        """Returns what answers a request by the `direct` handler of a route."""
+        answer, router, direct = self._answer, self._app.router, candidate.original_route.direct
+
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+            response = await direct(Request(scope, receive, send))
+            await response(scope, receive, send)
+
+        def handle(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            scope["router"] = router
+            _choose(scope, candidate)
+            return answer(respond, scope, receive, send)
 
         return handle
 
@@ -105,6 +168,28 @@ class Dispatcher:
             vars(narrow).pop(name, None)
         narrow.effective_candidates = lambda: candidates
         return narrow
+
+
+def _layers_of(app: FastAPI, stack: Any = None) -> Iterator[Any]:
+    """Yields the layers around the router of `app`, and finally None if none leads to it."""
+    layer = app.build_middleware_stack() if stack is None else stack
+    while layer is not app.router:
+        yield layer
+        if layer is None:
+            return
+        layer = getattr(layer, "app", None)
+
+
+def _is_known(layer: object) -> bool:
+    """Whether nothing but FastAPI or authapi may have added a layer, such as a tool for tracing."""
+    return type(layer).__module__.partition(".")[0] in ("authapi", "fastapi", "starlette")
+
+
+def _choose(scope: Scope, candidate: Any) -> None:
+    """Adds to the scope what FastAPI adds for the route of a path without parameters."""
+    scope["route"], scope["endpoint"] = candidate.original_route, candidate.endpoint
+    scope.setdefault("path_params", {})
+    scope.setdefault("fastapi", {})["effective_route_context"] = candidate
 
 
 def _route(candidate: Any) -> Any:

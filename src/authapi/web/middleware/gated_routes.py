@@ -35,6 +35,8 @@ from authapi.web.resolver import resolve
 
 Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
+GateOf: TypeAlias = tuple[Gate[object], list[str]]
+"""A gate, and the parameters of the endpoint that get its result."""
 _REPLACED_BY_TRACERS = (
     *("get_request_handler", "request_response", "solve_dependencies"),
     *("run_endpoint_function", "serialize_response"),
@@ -259,9 +261,20 @@ class _Answer:
         return response
 
 
+def gates_with_request(dependant: Dependant) -> list[GateOf]:
+    """Returns the gates of a function that needs only them and the parameter `request`; else none.
+
+    Each has the names of the parameters that get its result, at least one.
+    """
+    gates, others = _divided(dependant.dependencies)
+    needs = {name for name in _NEEDS if getattr(dependant, name)}
+    is_simple = needs == {"request_param_name"} and dependant.request_param_name == "request"
+    return gates if is_simple and not others and all(names for _, names in gates) else []
+
+
 def _divided(
     dependencies: Sequence[Dependant],
-) -> tuple[list[tuple[Gate[object], list[str]]], list[Dependant]]:
+) -> tuple[list[GateOf], list[Dependant]]:
     """Returns the gates that come first, with the parameters that get their results; and the rest.
 
     One gate is asked once, whatever the number of parameters, as FastAPI asks it.

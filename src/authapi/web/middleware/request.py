@@ -6,7 +6,7 @@ It is one pure ASGI class because each layer of middleware costs every request.
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from urllib.parse import unquote
 
@@ -24,6 +24,7 @@ from authapi.web.answers.private_responses import add_cookie_removal
 from authapi.web.answers.websocket_messages import POLICY_VIOLATION, can_send_response, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
 from authapi.web.middleware.client import read_client, trusted_networks
+from authapi.web.middleware.dispatch import Shortcut
 from authapi.web.middleware.header_inspection import HeaderInspection
 from authapi.web.middleware.public_documents import (
     is_public_path,
@@ -55,13 +56,19 @@ class RequestMiddleware:
     ambiguous before other code reads them. It answers HEAD like GET without the body, adds the
     security headers to every response, and turns unhandled exceptions into a 500 response.
 
-    `own_paths` match the paths of authapi's own routes.
+    `own_paths` match the paths of authapi's own routes. `find_shortcut` returns what answers some
+    requests in place of the application, given the layers inside of this one (`dispatch`).
     """
 
     def __init__(
-        self, app: ASGIApp, runtime: Runtime, own_paths: Sequence[re.Pattern[str]] = ()
+        self,
+        app: ASGIApp,
+        runtime: Runtime,
+        own_paths: Sequence[re.Pattern[str]] = (),
+        find_shortcut: Callable[[ASGIApp], Shortcut | None] = lambda _: None,
     ) -> None:
         self.app = app
+        self._shortcut = find_shortcut(app)
         self._runtime = runtime
         self._inspection = HeaderInspection(runtime.settings, own_paths)
         self._new_id = RequestIds()
@@ -142,7 +149,10 @@ class RequestMiddleware:
             if refusal is not None:
                 response = error_response(refusal, scope)
             elif response is None:
-                await self.app(scope, body or receive, send_with_headers)
+                short = None
+                if self._shortcut is not None and not has_body:
+                    short = self._shortcut(scope)
+                await (short or self.app)(scope, body or receive, send_with_headers)
                 return
         except ClientDisconnect:
             return  # no client reads a response, and the disconnect is not an error
