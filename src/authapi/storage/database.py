@@ -34,7 +34,6 @@ from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from authapi.domain.client import current_client
 from authapi.domain.events import Event
 from authapi.errors import AccountInUse, StorageUnavailable
 from authapi.storage.application.engine import ApplicationEngine, SiblingEngine
@@ -47,6 +46,7 @@ from authapi.storage.application.session import (
 from authapi.storage.driver_errors import (
     TransactionOutcome,
     is_reference_violation,
+    log_unknown_outcome,
     translate_driver_errors,
 )
 from authapi.storage.leases import Leases
@@ -235,6 +235,18 @@ class Database:
             rows: Sequence[Any] = (await store.connection.execute(statement, values)).all()
             return rows
 
+    async def change(self, statement: sa.Update, values: Mapping[str, object]) -> Sequence[Any]:
+        """Runs a statement that is built once as a transaction; returns the rows of RETURNING.
+
+        It must not change a user, and add no event.
+        """
+        if self.direct_reads is not None and self._joined_store is None:
+            with translate_driver_errors():
+                return await self.direct_reads.rows(statement, values)
+        async with self.transaction() as store:
+            rows: Sequence[Any] = (await store.connection.execute(statement, values)).all()
+            return rows
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Store]:
         """Gives access to the tables inside one transaction.
@@ -288,7 +300,7 @@ class Database:
             for event_ in store.events.added:
                 self._on_commit(event_)
         elif outcome is TransactionOutcome.UNKNOWN:
-            _log_unknown_outcome(store.events.added)
+            log_unknown_outcome(store.events.added)
         if store.outbox.added and outcome is not TransactionOutcome.ROLLED_BACK:
             self._on_queued()
 
@@ -353,18 +365,6 @@ class Database:
         if self.is_sqlite:
             # A lock is bound to the event loop that first waited for it; the next may be another.
             self._write_lock = asyncio.Lock()
-
-
-def _log_unknown_outcome(events: Sequence[Event]) -> None:
-    # The events are in the table exactly if the transaction was committed: an operator can look up
-    # their ids.
-    _log.error(
-        "the response to COMMIT was lost: the transaction may or may not have been committed",
-        extra={
-            "request_id": current_client().request_id,
-            "events": [f"{event.type.value} {event.id}" for event in events] or None,
-        },
-    )
 
 
 def is_conflict(error: StorageUnavailable) -> bool:

@@ -11,6 +11,7 @@ are removed.
 
 import logging
 import sqlite3
+from collections.abc import Sequence
 from enum import Enum
 from types import TracebackType
 
@@ -24,6 +25,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from authapi.domain.client import current_client
+from authapi.domain.events import Event
 from authapi.errors import StorageUnavailable
 
 _log = logging.getLogger(__name__)
@@ -167,3 +169,16 @@ def _sqlite_code(error: DBAPIError) -> int | None:
     # The lowest byte of an extended result code is the primary one (SQLite, Result Codes).
     code: int | None = getattr(error.orig, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
+
+
+def log_unknown_outcome(events: Sequence[Event]) -> None:
+    """Logs that the outcome of a transaction with these events is not known."""
+    # The events are in the table exactly if the transaction was committed: an operator can look up
+    # their ids.
+    _log.error(
+        "the response to COMMIT was lost: the transaction may or may not have been committed",
+        extra={
+            "request_id": current_client().request_id,
+            "events": [f"{event.type.value} {event.id}" for event in events] or None,
+        },
+    )

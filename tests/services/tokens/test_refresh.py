@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 import time_machine
 from sqlalchemy import event
 from starlette.requests import HTTPConnection
@@ -358,17 +359,56 @@ async def test_a_refresh_writes_two_statements_and_no_event(harness: Harness) ->
 
     _, _, token = await harness.login()
     events, seen = harness.rows("SELECT count(*) FROM authapi_events"), []
-    engine = harness.services.database.engine.sync_engine
+    database = harness.services.database
+    engine, direct = database.engine.sync_engine, database.direct_reads
 
-    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+    def note(statement: str) -> None:
         if not in_background():
             seen.append(statement.split(maxsplit=1)[0])
 
-    event.listen(engine, "before_cursor_execute", note)
+    def note_of_engine(_: Any, __: Any, statement: str, *___: Any) -> None:
+        note(statement)
+
+    event.listen(engine, "before_cursor_execute", note_of_engine)
+    if direct is not None:
+        direct.observers.append(note)
     await harness.refresh(token)
-    event.remove(engine, "before_cursor_execute", note)
-    assert [word for word in seen if word != "BEGIN"] == ["SELECT", "UPDATE"]
+    event.remove(engine, "before_cursor_execute", note_of_engine)
+    assert [word for word in seen if word != "BEGIN"] == ["SELECT", "WITH"]
     assert harness.rows("SELECT count(*) FROM authapi_events") == events
+
+
+async def test_a_refresh_of_a_session_that_another_transaction_locks(harness: Harness) -> None:
+    session, _, token = await harness.login()
+    database = harness.services.database
+    async with database.transaction() as store:
+        # The user is active, the token is current, and yet the statement of a refresh changes none.
+        assert await store.sessions.lock(session) is not None
+        waiting = asyncio.create_task(harness.refresh(token))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+    second = await waiting
+    assert second != token
+    assert await harness.refresh(second) not in (token, second)
+    assert harness.reuses == 0
+
+
+async def test_a_user_who_is_deactivated_between_the_statements_gets_no_token(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, token = await harness.login()
+    database = harness.services.database
+    change = database.change
+
+    async def after_deactivation(*args: Any) -> Any:
+        users = database.tables.users
+        async with database.transaction() as store:
+            await store.connection.execute(sa.update(users).values(is_active=False))
+        return await change(*args)
+
+    monkeypatch.setattr(database, "change", after_deactivation)
+    await harness.assert_refused(token)
+    assert (harness.sessions, harness.reuses) == (1, 0)
 
 
 async def test_a_refresh_counts_as_a_use_of_the_session(harness: Harness) -> None:

@@ -28,7 +28,7 @@ from authapi.services.mail import Mail, MailKind
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
-from authapi.storage.tables.refresh_families import RefreshFamily
+from authapi.storage.tables.refresh_families import RefreshFamily, rotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,39 +79,49 @@ class RefreshTokens:
         token = parse_refresh_token(refresh_token)
         if token is None:
             raise InvalidGrant
-        own = await self._own_scopes(token)
-        async with self._database.transaction() as store:
-            # The session is locked before its family, as in every transaction. The user need not
-            # be locked: this transaction locks nothing else but the family.
-            row = await store.sessions.lock_by_family(token.family_hash)
-            if row is None:
-                raise InvalidGrant
-            session, user = row
-            at = now()
-            if self._last_used.is_over(session, at) or not user.is_active:
-                raise InvalidGrant
-            if is_too_weak(session.amr, self._settings):
-                raise InvalidGrant
-            held = effective_scopes(session.scopes, user, self._settings, own, amr=session.amr)
-            granted = held if scopes is None else frozenset(scopes)
-            if not granted <= held:
-                raise InvalidScope
-            successor = await self._rotate(store, token, at)
+        row = await self._database.sessions.find_by_family(token.family_hash)
+        if row is None:
+            raise InvalidGrant
+        session, user = row
+        own = await self._hooks.own_scopes(user) if self._hooks.adds_scopes else None
+        at = now()
+        granted = self._granted(session, user, own, scopes, at)
+        successor = await self._rotate(token, at)
+        if successor is None:
+            # Another transaction has locked the session, or the token is not the current one.
+            async with self._database.transaction() as store:
+                # The session is locked before its family, as in every transaction. The user need
+                # not be locked: this transaction locks nothing else but the family.
+                row = await store.sessions.lock_by_family(token.family_hash)
+                if row is None:
+                    raise InvalidGrant
+                (session, user), at = row, now()
+                granted = self._granted(session, user, own, scopes, at)
+                successor = await self._rotate_locked(store, token, at)
         if successor is None:
             await self._end_reused_session(token, at)
             raise InvalidGrant
         self._last_used.record(session.id, at, idle=self._settings.refresh_idle)
         return RefreshedSession(user, session, granted, successor.text, at)
 
-    async def _own_scopes(self, token: RefreshToken) -> frozenset[str] | None:
-        # Before the transaction: the application may need a connection of the same pool.
-        if not self._hooks.adds_scopes:
-            return None
-        async with self._database.read() as store:
-            row = await store.sessions.find_by_family(token.family_hash)
-        if row is None:
+    def _granted(
+        self,
+        session: Session,
+        user: User,
+        own: frozenset[str] | None,
+        scopes: Collection[str] | None,
+        at: datetime,
+    ) -> frozenset[str]:
+        """Returns the scopes to grant. Raises InvalidGrant and InvalidScope as `refresh`."""
+        if self._last_used.is_over(session, at) or not user.is_active:
             raise InvalidGrant
-        return await self._hooks.own_scopes(row[1])
+        if is_too_weak(session.amr, self._settings):
+            raise InvalidGrant
+        held = effective_scopes(session.scopes, user, self._settings, own, amr=session.amr)
+        granted = held if scopes is None else frozenset(scopes)
+        if not granted <= held:
+            raise InvalidScope
+        return granted
 
     async def _end_reused_session(self, token: RefreshToken, at: datetime) -> None:
         """Ends the session of `token`, which was reused at `at`, and mails its owner.
@@ -138,7 +148,26 @@ class RefreshTokens:
             )
             await self._mail.queue(store, MailKind.REFRESH_REUSE, user)
 
-    async def _rotate(self, store: Store, token: RefreshToken, at: datetime) -> RefreshToken | None:
+    async def _rotate(self, token: RefreshToken, at: datetime) -> RefreshToken | None:
+        """Returns the successor of `token`, or None if one statement cannot rotate it.
+
+        It compares and swaps, so that only one of several concurrent calls succeeds.
+        """
+        nonce = new_nonce()
+        successor = token.successor(nonce)
+        values = {
+            "family": token.family_hash,
+            "current": token.hash,
+            "successor": successor.hash,
+            "token_nonce": nonce,
+            "at": at,
+        }
+        rotated = await self._database.change(rotation(self._database.tables), values)
+        return successor if rotated else None
+
+    async def _rotate_locked(
+        self, store: Store, token: RefreshToken, at: datetime
+    ) -> RefreshToken | None:
         """Returns the successor of `token`, or None if `token` is reused after the grace period.
 
         Raises InvalidGrant if the family ended while this transaction waited for its lock.

@@ -2,14 +2,14 @@
 
 The look-up of a caller whom no cache knows is the most frequent statement of a service. The engine
 adds a ping, two tasks and several layers to it, which cost more than the statement. `DirectReads`
-keeps a few connections of its own and runs statements that SQLAlchemy has compiled once. It is for
-reads only: a statement may run twice, if the first connection turns out to be lost.
+keeps a few connections of its own and runs statements that SQLAlchemy has compiled once. A read may
+run twice, if its first connection turns out to be lost. A statement that changes rows runs once.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 _IDLE = 0
 """`PQTRANS_IDLE` of libpq: the connection runs no statement and is in no transaction."""
 _Convert = Callable[[Any], Any]
+Statement: TypeAlias = sa.Select[Any] | sa.Update
+"""A query, or a change with RETURNING."""
 
 
 class CompiledRead:
     """A statement as text for psycopg, with the conversions of its parameters and columns."""
 
-    def __init__(self, statement: sa.Select[Any], dialect: Dialect) -> None:
+    def __init__(self, statement: Statement, dialect: Dialect) -> None:
+        self.only_reads = isinstance(statement, sa.Select)
         compiled = statement.compile(dialect=dialect)
         self.text = str(compiled).encode()
         # A value that is missing is an error: the parameter has no default.
@@ -41,7 +44,7 @@ class CompiledRead:
             for name, bind in compiled.binds.items()
             if (convert := bind.type.dialect_impl(dialect).bind_processor(dialect)) is not None
         }
-        self._types = [column.type.dialect_impl(dialect) for column in statement.selected_columns]
+        self._types = [column.type.dialect_impl(dialect) for column in statement.exported_columns]
         self._dialect = dialect
         self._converters: list[tuple[int, _Convert]] | None = None
 
@@ -92,7 +95,7 @@ class DirectReads:
         self._size = size
         self._pool_timeout: float = options["pool_timeout"]
         self._timeout = timeout
-        self._compiled: dict[sa.Select[Any], CompiledRead] = {}
+        self._compiled: dict[Statement, CompiledRead] = {}
         self._pool = _Pool(size)
         self.observers: list[Callable[[str], None]] = []
         """Called with each statement."""
@@ -102,9 +105,7 @@ class DirectReads:
         """The number of connections that run a statement."""
         return self._pool.in_use
 
-    async def rows(
-        self, statement: sa.Select[Any], values: Mapping[str, object]
-    ) -> list[list[Any]]:
+    async def rows(self, statement: Statement, values: Mapping[str, object]) -> list[list[Any]]:
         """Returns the rows of `statement`, which is compiled at its first use.
 
         Raises DBAPIError as SQLAlchemy would, and TimeoutError.
@@ -141,7 +142,7 @@ class DirectReads:
                 try:
                     return await self._run_on(connection, pool, read, parameters)
                 except self._error:
-                    if not connection.closed:
+                    if not connection.closed or not read.only_reads:
                         raise
                     # A server that has restarted has closed the others too.
                     pool.discard()

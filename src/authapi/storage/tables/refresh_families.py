@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -25,6 +26,38 @@ class RefreshFamily:
 
 
 _COLUMNS = ("session_id", "current_hash", "previous_hash", "nonce", "rotated_at")
+
+
+@cache
+def rotation(tables: Tables) -> sa.Update:
+    """Returns the statement that replaces the current token of a family, and returns its session.
+
+    It locks the session and then the family, as every transaction does, but waits for no lock. It
+    changes nothing if the token is not the current one, the session has ended or is locked by
+    another transaction, or its user is not active. Parameters: `family`, `current`, `successor`,
+    `token_nonce`, `at`.
+    """
+    families, sessions, users = tables.refresh_families, tables.sessions, tables.users
+    locked = (
+        sa.select(sessions.c.id)
+        .join(families, families.c.session_id == sessions.c.id)
+        .join(users, users.c.id == sessions.c.user_id)
+        .where(families.c.family_hash == sa.bindparam("family"), users.c.is_active)
+        .with_for_update(of=sessions, skip_locked=True)
+        .cte("locked")
+    )
+    current = sa.bindparam("current", type_=families.c.current_hash.type)
+    return (
+        sa.update(families)
+        .where(families.c.session_id == locked.c.id, families.c.current_hash == current)
+        .values(
+            current_hash=sa.bindparam("successor"),
+            previous_hash=current,
+            nonce=sa.bindparam("token_nonce"),
+            rotated_at=sa.bindparam("at"),
+        )
+        .returning(families.c.session_id)
+    )
 
 
 class RefreshFamilyTable:

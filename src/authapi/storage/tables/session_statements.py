@@ -43,8 +43,7 @@ class SessionStatements:
     by_id: sa.Select[Any]
     by_signed_id: sa.Select[Any]
     by_signed_id_and_kind: sa.Select[Any]
-    with_family: sa.Select[Any]
-    family_hash: sa.Column[Any]
+    by_family: sa.Select[Any]
     existing: sa.Select[UUID]
     lock_unlocked: sa.Select[UUID]
     record_use: sa.Update
@@ -81,8 +80,9 @@ def session_statements(tables: Tables) -> SessionStatements:
         by_id=by_id,
         by_signed_id=by_signed_id,
         by_signed_id_and_kind=by_signed_id.where(of_kind),
-        with_family=with_user.join(families, families.c.session_id == sessions.c.id),
-        family_hash=families.c.family_hash,
+        by_family=with_user.join(families, families.c.session_id == sessions.c.id).where(
+            families.c.family_hash == sa.bindparam("family")
+        ),
         existing=existing,
         lock_unlocked=existing.with_for_update(key_share=True, skip_locked=True),
         record_use=sa.update(sessions)

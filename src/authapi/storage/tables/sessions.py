@@ -52,6 +52,10 @@ class SessionLookups:
         """Returns the session with this id and its user, or None. One statement."""
         return await self._one(self._statements.by_id, {"id": session_id})
 
+    async def find_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
+        """Returns the session of this refresh family and its user, or None. One statement."""
+        return await self._one(self._statements.by_family, {"family": family})
+
     async def find_by_signed_id(
         self, session_id: UUID, kind: SessionKind | None, *, kid: str
     ) -> tuple[Session, User] | None:
@@ -134,11 +138,8 @@ class SessionTable(SessionLookups):
 
     async def lock_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
         """Locks the session of this refresh family until the commit; returns `find_by_family`."""
-        return await self._one(self._of_family(family).with_for_update(of=self._sessions), {})
-
-    async def find_by_family(self, family: SecretHash) -> tuple[Session, User] | None:
-        """Returns the session of this refresh family and its user, or None."""
-        return await self._one(self._of_family(family), {})
+        statement = self._statements.by_family.with_for_update(of=self._sessions)
+        return await self._one(statement, {"family": family})
 
     async def find_owner_by_secret(self, secret: SecretHash, kind: SessionKind) -> UUID | None:
         """Returns the id of the user whose session has this secret, or None."""
@@ -357,9 +358,6 @@ class SessionTable(SessionLookups):
         owners = (await self._connection.execute(statement)).scalars().all()
         self._changed.update(owners)
         return len(owners)
-
-    def _of_family(self, family: SecretHash) -> sa.Select[Any]:
-        return self._statements.with_family.where(self._statements.family_hash == family)
 
     def _of(self, user_id: UUID) -> sa.ColumnElement[bool]:
         return self._sessions.c.user_id == user_id
