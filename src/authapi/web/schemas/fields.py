@@ -87,9 +87,13 @@ def format_time(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+LIMIT = "x-authapi-limit"
+"""Marks what a setting decides in a schema. The finished document does not have it."""
+
+
 def limit(name: str) -> dict[str, JsonValue]:
-    """Marks a field whose limit is a setting. `web/openapi.py` replaces it with the value."""
-    return {"x-authapi-limit": name}
+    """Marks a field whose limit is a setting. `web/documents` replaces it with the value."""
+    return {LIMIT: name}
 
 
 Email = Annotated[
