@@ -10,15 +10,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from itertools import product
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 
+from authapi.strategies.base import Strategy
+from authapi.strategies.basic import BasicStrategy
 from authapi.web.answers import oauth_errors
 from authapi.web.answers.descriptions import DESCRIPTIONS, Document
 from authapi.web.answers.step_up import REQUIRES, describe_requirements
 from authapi.web.context import Runtime
 from authapi.web.documents.examples import add_examples
+from authapi.web.documents.features import omit_disabled
 from authapi.web.documents.logins import describe_logins
 from authapi.web.documents.operations import name_operations
 from authapi.web.documents.settings import apply_settings
@@ -62,7 +66,9 @@ _SCHEMA_NAMES = frozenset(
     }
 )
 """The names of the schemas of error responses."""
-_REFUSALS_OF_GATES = (400, 401, 403, 431, 503)
+_REFUSALS_OF_ALL = (400, 431)
+"""The refusals of any route: ambiguous or too large headers."""
+_REFUSALS_OF_GATES = (*_REFUSALS_OF_ALL, 401, 403, 503)
 
 
 def install(
@@ -167,16 +173,18 @@ def _complete(
                 used.update(name for item in security for name in item)
                 _describe_login(operation, gates, runtime)
             responses = operation.setdefault("responses", {})
+            refusals = _refusals(strategies[name] for item in security or () for name in item)
             is_own = id(route.original_route) in ours
             if is_own:
                 own_operations[method, str(route.path_format)] = operation
                 operation.setdefault("security", [])  # public
             if governs_app or is_own:
-                _describe_responses(responses, content)
+                _describe_responses(responses, content, (*_REFUSALS_OF_ALL, *refusals))
             elif security is not None:
-                _describe_refusals(responses, content)
+                _describe_refusals(responses, content, (*_REFUSALS_OF_GATES, *refusals))
         if not path:
             paths.pop(route.path_format, None)
+    omit_disabled(document, own_operations, runtime)
     schemes = {name: dict(item.openapi()) for name, item in strategies.items() if name in used}
     if schemes:
         components["securitySchemes"] = components.get("securitySchemes", {}) | {
@@ -232,15 +240,23 @@ def _content(media_type: str, ref: str) -> Document:
     return {media_type: {"schema": {"$ref": ref}}}
 
 
-def _describe_responses(responses: Document, content: Document) -> None:
+def _refusals(strategies: Iterable[Strategy[Any]]) -> tuple[int, ...]:
+    """Returns the statuses that only these strategies answer.
+
+    A password in each request is a login in each request, which the limits of logins count.
+    """
+    return (429,) if any(isinstance(item, BasicStrategy) for item in strategies) else ()
+
+
+def _describe_responses(responses: Document, content: Document, refusals: Iterable[int]) -> None:
     """Completes the responses of a route of authapi."""
-    for common in (400, 431):  # any route: ambiguous or too large headers
-        responses.setdefault(str(common), {"description": DESCRIPTIONS[common]})
-    for status, response in responses.items():
-        names = ("X-Request-ID", *_HEADERS_OF.get(status, ()))
+    for status in refusals:
+        responses.setdefault(str(status), {"description": DESCRIPTIONS[status]})
+    for code, response in responses.items():
+        names = ("X-Request-ID", *_HEADERS_OF.get(code, ()))
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         response["headers"] = response.get("headers", {}) | headers
-        if status[0] in "45" and response.get("content", _DEFAULT_CONTENT) == _DEFAULT_CONTENT:
+        if code[0] in "45" and response.get("content", _DEFAULT_CONTENT) == _DEFAULT_CONTENT:
             response["content"] = content
 
 
@@ -268,9 +284,9 @@ def _with_settings(gate: Gate[object], runtime: Runtime) -> Requirements:
     return replace(wanted, mfa=wanted.mfa if isinstance(wanted.mfa, timedelta) else True)
 
 
-def _describe_refusals(responses: Document, content: Document) -> None:
+def _describe_refusals(responses: Document, content: Document, refusals: Iterable[int]) -> None:
     """Adds the refusals of a gate to a route of the application, unless it describes them."""
-    for status in _REFUSALS_OF_GATES:
+    for status in refusals:
         names = _HEADERS_OF.get(str(status), ())
         refusal: Document = {"description": DESCRIPTIONS[status], "content": content}
         if names:
