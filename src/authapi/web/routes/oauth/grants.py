@@ -40,7 +40,6 @@ _SCOPE = r"[\x20\x21\x23-\x5b\x5d-\x7e]*"
 
 _BODY = {
     "type": "object",
-    "title": "A grant",
     LIMIT: "password_grant",
     "required": ["grant_type"],
     "properties": {
