@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-lowest test-newest test-slow test-matrix test-browser test-packaging faults bench budgets screenshots asvs check fmt lock clean
+.PHONY: help run test test-lowest test-newest test-slow test-matrix test-browser test-packaging faults bench budgets screenshots asvs check fmt lock release clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -176,6 +176,12 @@ lock: $(VENV)/.installed-dev ## regenerate requirements/*.txt from pyproject.tom
 	@$(LOCK) --group dev -c requirements/run.txt -o requirements/dev.txt $(ARGS)
 	@echo "==> requirements/lowest.txt: the lowest versions of the declared packages, for make test-lowest"
 	@$(LOCK) --group test --resolution lowest-direct -o requirements/lowest.txt $(ARGS)
+	@echo "==> requirements/release.txt: the programs that check a release, for make release"
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-emit-index-url --no-strip-extras \
+		--python-version 3.11 --group release -o requirements/release.txt $(ARGS)
+
+release: $(VENV)/.installed-dev ## build and check a wheel, an archive and an SBOM in dist (ARGS=--rehearse before the version is set)
+	@$(BIN)/python tools/release.py $(ARGS)
 
 clean: ## remove .venv and all caches, but not .data
 	@echo "==> removing .venv, caches and build results"

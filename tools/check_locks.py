@@ -56,7 +56,12 @@ def main() -> int:
     dev = run + test + own + [f"{name}=={version}" for name, version in pinned]
 
     has_problems = False
-    locks = (("run.txt", run), ("dev.txt", dev), ("lowest.txt", run + test))
+    locks = (
+        ("run.txt", run),
+        ("dev.txt", dev),
+        ("lowest.txt", run + test),
+        ("release.txt", groups["release"]),
+    )
     for name, requirements in locks:
         for problem in problems(requirements, (ROOT / "requirements" / name).read_text()):
             print(f"requirements/{name}: {problem} (make lock?)", file=sys.stderr)

@@ -330,10 +330,13 @@ def create_service(settings: Settings | None = None) -> tuple[AuthAPI, FastAPI]:
     """The service as `create_app` returns it, with its `AuthAPI`. Raises as `AuthAPI`."""
     auth = AuthAPI(settings)
     auth.runtime.services.passwords.returns_memory = True
+    public_url = auth.settings.public_url
     app = FastAPI(
         title="authapi",
         summary="Authentication with cookie sessions, opaque tokens and JWT.",
         version=_version(),
+        # Programs that are generated from the document send their requests there.
+        servers=[{"url": public_url}] if public_url else None,
         lifespan=auth.lifespan,
         openapi_url=None,
         docs_url=None,

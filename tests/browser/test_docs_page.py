@@ -209,6 +209,27 @@ def test_an_address_names_the_page_at_localhost(
         assert docs.complaints == []
 
 
+def test_requests_go_to_the_origin_of_the_page(docs: DocsPage) -> None:
+    # Such as an address of the local network, beside the public URL.
+    public_url = "https://auth.example.com"
+
+    def with_public_url(route: Route) -> None:
+        answer = fetched(route)
+        page = answer.text().replace('data-public-url=""', f'data-public-url="{public_url}"')
+        assert public_url in page
+        route.fulfill(response=answer, body=page)
+
+    def with_servers(route: Route) -> None:
+        route.fulfill(json={**fetched(route).json(), "servers": servers})
+
+    docs.page.route("**/docs", with_public_url)
+    docs.page.route("**/openapi.json", with_servers)
+    for servers in ([{"url": public_url}], [{"url": public_url}, {"url": "/"}]):
+        docs.page.reload()
+        docs.execute("get", "/me", 401)
+        assert docs.page.locator(".servers").count() == len(servers) - 1
+
+
 def test_csp_blocks_foreign_scripts_and_the_tests_detect_it(browser: Browser, service: str) -> None:
     with browser.new_context() as context:
         docs = DocsPage(context.new_page(), service)

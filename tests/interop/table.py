@@ -61,6 +61,7 @@ def document() -> str:
 
 The third-party software that the tests in [tests/interop](../tests/interop) run against a running
 `authapi serve`, over HTTP. An empty cell means that the software does not have the function.
+[clients.md](clients.md) has clients that are generated from the OpenAPI document.
 
 {table}
 

@@ -15,12 +15,17 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 
+from authapi.strategies.base import Strategy
+from authapi.strategies.basic import BasicStrategy
 from authapi.web.answers import oauth_errors
 from authapi.web.answers.descriptions import DESCRIPTIONS, Document
 from authapi.web.answers.step_up import REQUIRES, describe_requirements
 from authapi.web.context import Runtime
 from authapi.web.documents.examples import add_examples
+from authapi.web.documents.features import omit_disabled
+from authapi.web.documents.logins import describe_logins
 from authapi.web.documents.operations import name_operations
+from authapi.web.documents.settings import apply_settings
 from authapi.web.documents.tags import describe_tags
 from authapi.web.requirements import Gate, Requirements, gates_of, login_requirements
 from authapi.web.schemas.problem import OAuthError, Problem
@@ -61,12 +66,9 @@ _SCHEMA_NAMES = frozenset(
     }
 )
 """The names of the schemas of error responses."""
-_REFUSALS_OF_GATES = (400, 401, 403, 431, 503)
-
-_NAMES = frozenset({"login_email", "login_username", "new_username", "username"})
-"""Marks of fields that depend on the setting `login_identifier`."""
-LIMIT = "x-authapi-limit"
-"""Marks a field of a schema whose limit is a setting. The finished document does not have it."""
+_REFUSALS_OF_ALL = (400, 431)
+"""The refusals of any route: ambiguous or too large headers."""
+_REFUSALS_OF_GATES = (*_REFUSALS_OF_ALL, 401, 403, 503)
 
 
 def install(
@@ -171,16 +173,18 @@ def _complete(
                 used.update(name for item in security for name in item)
                 _describe_login(operation, gates, runtime)
             responses = operation.setdefault("responses", {})
+            refusals = _refusals(strategies[name] for item in security or () for name in item)
             is_own = id(route.original_route) in ours
             if is_own:
                 own_operations[method, str(route.path_format)] = operation
                 operation.setdefault("security", [])  # public
             if governs_app or is_own:
-                _describe_responses(responses, content)
+                _describe_responses(responses, content, (*_REFUSALS_OF_ALL, *refusals))
             elif security is not None:
-                _describe_refusals(responses, content)
+                _describe_refusals(responses, content, (*_REFUSALS_OF_GATES, *refusals))
         if not path:
             paths.pop(route.path_format, None)
+    omit_disabled(document, own_operations, runtime)
     schemes = {name: dict(item.openapi()) for name, item in strategies.items() if name in used}
     if schemes:
         components["securitySchemes"] = components.get("securitySchemes", {}) | {
@@ -195,26 +199,11 @@ def _complete(
     if f'"{_SCHEMAS}HTTPValidationError"' not in text:
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
-    _apply_settings(document, schemas, runtime)
-    add_examples(own_operations.values(), schemas, strategies=runtime.registry.issuers)
+    apply_settings(document, schemas, runtime)
+    describe_logins(schemas, runtime.registry.issuers.values())
+    add_examples(own_operations.values(), schemas)
     describe_tags(document, own_operations.values(), governs_app=governs_app)
     name_operations(document, own_operations, prefix=runtime.settings.prefix)
-
-
-def _apply_settings(document: Document, schemas: Document, runtime: Runtime) -> None:
-    """Replaces the marks in our schemas by what the settings allow."""
-    for name in [name for name, schema in schemas.items() if not _is_enabled(schema, runtime)]:
-        del schemas[name]
-        _remove_alternative(document, {"$ref": f"#/components/schemas/{name}"})
-    for path in document["paths"].values():
-        for operation in path.values():
-            if isinstance(operation, dict):
-                _choose_grants(operation, runtime)
-    for schema in schemas.values():
-        _choose_names(schema, runtime)
-        for field in schema.get("properties", {}).values():
-            if isinstance(field, dict):
-                _write_limit(field, runtime)
 
 
 class _Names:
@@ -251,15 +240,23 @@ def _content(media_type: str, ref: str) -> Document:
     return {media_type: {"schema": {"$ref": ref}}}
 
 
-def _describe_responses(responses: Document, content: Document) -> None:
+def _refusals(strategies: Iterable[Strategy[Any]]) -> tuple[int, ...]:
+    """Returns the statuses that only these strategies answer.
+
+    A password in each request is a login in each request, which the limits of logins count.
+    """
+    return (429,) if any(isinstance(item, BasicStrategy) for item in strategies) else ()
+
+
+def _describe_responses(responses: Document, content: Document, refusals: Iterable[int]) -> None:
     """Completes the responses of a route of authapi."""
-    for common in (400, 431):  # any route: ambiguous or too large headers
-        responses.setdefault(str(common), {"description": DESCRIPTIONS[common]})
-    for status, response in responses.items():
-        names = ("X-Request-ID", *_HEADERS_OF.get(status, ()))
+    for status in refusals:
+        responses.setdefault(str(status), {"description": DESCRIPTIONS[status]})
+    for code, response in responses.items():
+        names = ("X-Request-ID", *_HEADERS_OF.get(code, ()))
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         response["headers"] = response.get("headers", {}) | headers
-        if status[0] in "45" and response.get("content", _DEFAULT_CONTENT) == _DEFAULT_CONTENT:
+        if code[0] in "45" and response.get("content", _DEFAULT_CONTENT) == _DEFAULT_CONTENT:
             response["content"] = content
 
 
@@ -287,103 +284,11 @@ def _with_settings(gate: Gate[object], runtime: Runtime) -> Requirements:
     return replace(wanted, mfa=wanted.mfa if isinstance(wanted.mfa, timedelta) else True)
 
 
-def _describe_refusals(responses: Document, content: Document) -> None:
+def _describe_refusals(responses: Document, content: Document, refusals: Iterable[int]) -> None:
     """Adds the refusals of a gate to a route of the application, unless it describes them."""
-    for status in _REFUSALS_OF_GATES:
+    for status in refusals:
         names = _HEADERS_OF.get(str(status), ())
         refusal: Document = {"description": DESCRIPTIONS[status], "content": content}
         if names:
             refusal["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         responses.setdefault(str(status), refusal)
-
-
-def _is_enabled(schema: Document, runtime: Runtime) -> bool:
-    """Whether the settings enable the feature that `schema` belongs to."""
-    if schema.pop(LIMIT, None) != "jwt_audiences":
-        return True
-    return bool(runtime.services.settings.jwt_audiences)
-
-
-def _remove_alternative(node: Any, alternative: Document) -> None:
-    """Removes `alternative` from each `anyOf` below `node`, and inlines a single remaining one."""
-    if isinstance(node, dict) and alternative in (choices := node.get("anyOf", ())):
-        choices.remove(alternative)
-        if len(choices) == 1:
-            node |= node.pop("anyOf")[0]
-    for child in node.values() if isinstance(node, dict) else node:
-        if isinstance(child, dict | list):
-            _remove_alternative(child, alternative)
-
-
-def _choose_grants(operation: Document, runtime: Runtime) -> None:
-    """Removes the password grant from the body of an operation if the settings disable it."""
-    for content in operation.get("requestBody", {}).get("content", {}).values():
-        schema = content.get("schema", {})
-        choices = [dict(choice) for choice in schema.get("oneOf", ())]
-        if not any(LIMIT in choice for choice in choices):
-            continue
-        is_allowed = runtime.services.settings.allows_password_grant
-        kept = [choice for choice in choices if choice.pop(LIMIT, None) is None or is_allowed]
-        content["schema"] = kept[0] if len(kept) == 1 else {**schema, "oneOf": kept}
-
-
-def _choose_names(schema: Document, runtime: Runtime) -> None:
-    """Keeps the addresses and user names of a schema that the setting `login_identifier` allows."""
-    fields = schema.get("properties", {})
-    marked = {name: field[LIMIT] for name, field in fields.items() if field.get(LIMIT) in _NAMES}
-    if not marked:
-        return
-    accepted = runtime.services.settings.login_identifier
-    is_login = "login_email" in marked.values()
-    for name, limit in marked.items():
-        field = fields[name]
-        del field[LIMIT]
-        if not (accepted in ("both", name) if is_login else accepted != "email"):
-            del fields[name]
-            continue
-        if is_login:
-            field.pop("default", None)
-        if accepted == "username":
-            _remove_alternative(field, {"type": "null"})
-        if accepted != "both" and limit != "username":
-            schema["required"] = sorted({*schema.get("required", ()), name})
-    if is_login and accepted == "both":
-        schema["oneOf"] = [{"required": [name]} for name in marked]
-
-
-def _write_limit(field: Document, runtime: Runtime) -> None:
-    """Writes the limit that the mark names from the settings into `field`."""
-    limit = field.pop(LIMIT, None)
-    if limit is None:
-        return
-    settings = runtime.services.settings  # only authapi's own schemas have such limits
-    if limit == "new_password":
-        field["minLength"] = settings.password_min_length
-        field["maxLength"] = settings.password_max_length
-    elif limit == "strategy":
-        field["anyOf"][0]["enum"] = list(runtime.registry.issuers)
-        field["examples"] = [settings.default_strategy]
-    elif limit == "locale":
-        field["anyOf"][0] |= {
-            "enum": list(settings.locales),
-            "examples": [settings.locales[0]],
-        }
-    elif limit == "expires_in":
-        longest = int(settings.personal_token_max_lifetime.total_seconds())
-        field["anyOf"][0]["maximum"] = longest
-    elif limit == "jwt_expires_in":
-        longest = int(settings.jwt_lifetime.total_seconds())
-        field["anyOf"][0] |= {"maximum": longest, "examples": [longest]}
-    elif limit == "audience":
-        field["enum"] = list(settings.jwt_audiences)
-    elif limit == "scopes":
-        array = field["anyOf"][0]
-        array["maxItems"] = min(array["maxItems"], len(settings.scopes))
-        if settings.scopes:
-            array["items"] |= {"enum": list(settings.scopes), "examples": [*settings.scopes][:1]}
-    elif limit == "roles":
-        field["maxItems"] = min(field["maxItems"], len(settings.roles))
-        if settings.roles:
-            field["items"] |= {"enum": list(settings.roles), "examples": [*settings.roles][:1]}
-        else:
-            del field["items"]["examples"]

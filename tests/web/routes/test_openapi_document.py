@@ -6,7 +6,7 @@ import json
 import pytest
 from fastapi import FastAPI
 
-from authapi import create_app
+from authapi import AuthAPI, create_app
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
 
@@ -32,21 +32,33 @@ async def test_other_methods_are_refused(api: Client) -> None:
     assert (await api.post(PATH)).status_code == 405
 
 
+@pytest.mark.parametrize("public_url", [None, "https://example.com/accounts"])
 @pytest.mark.parametrize("root", ["", "/accounts"])
 async def test_the_document_names_where_it_is_mounted(
-    make_settings: SettingsFactory, root: str
+    make_settings: SettingsFactory, root: str, public_url: str | None
 ) -> None:
-    app = create_app(make_settings(docs=True))
+    app = create_app(make_settings(docs=True, public_url=public_url))
     async with client(app) as api:
         outer = FastAPI(openapi_url=None)
         outer.mount(root or "/", app)
         api._transport.app = outer  # type: ignore[attr-defined]  # the lifespan is that of `app`
         document = (await api.get(f"{root}{PATH}")).json()
-    assert document.get("servers") == ([{"url": root}] if root else None)
+    url = public_url or root
+    assert document.get("servers") == ([{"url": url}] if url else None)
     assert {**document, "servers": None} == {
         **json.loads(json.dumps(app.openapi())),
         "servers": None,
     }
+
+
+@pytest.mark.parametrize("own", [None, [{"url": "https://shop.example", "description": "Shop"}]])
+def test_the_servers_of_an_application_stay(
+    make_settings: SettingsFactory, own: list[dict[str, str]] | None
+) -> None:
+    auth = AuthAPI(make_settings(public_url="https://auth.example.com"))
+    app = FastAPI(lifespan=auth.lifespan, servers=own)
+    auth.install(app, prefix="/auth")
+    assert app.openapi().get("servers") == own
 
 
 async def test_new_routes_are_in_the_document(make_settings: SettingsFactory) -> None:

@@ -24,11 +24,12 @@ start().catch((error) => {
 
 async function start() {
   const { href, dataset } = document.querySelector("link[rel=service-desc]");
-  const { base, prefix, session, passkeys } = dataset;
+  const { base, prefix, session, passkeys, publicUrl } = dataset;
   const api = await (await fetch(href)).json();
   const application = new URL(base, document.baseURI);
   document.title = `${api.info.title}: documentation`;
   const callers = new Callers(api, prefix);
+  removeServer(api, publicUrl);
   resolveURLs(api, callers.schemes, application);
   const names = dataset.pages.split(" ");
   const pages = {
@@ -55,6 +56,13 @@ async function start() {
   watchAuthorize(swagger, callers);
   if (session) await callers.refreshCookie();
   if (!$("elsewhere").hidden) await showIssuers(api, application);
+}
+
+// The page may send requests only to its own origin, which need not be the public URL.
+function removeServer(api, publicUrl) {
+  const others = (api.servers ?? []).filter(({ url }) => url !== publicUrl);
+  if (others.length) api.servers = others;
+  else delete api.servers;
 }
 
 // Swagger UI resolves token URLs against the server URL without its last segment, which would remove a path that a proxy adds.

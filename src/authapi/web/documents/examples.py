@@ -142,16 +142,10 @@ _EVENT_FILES = ("text/csv", "application/jsonl")
 _REFERENCE = "#/components/schemas/"
 
 
-def add_examples(
-    operations: Iterable[Document], schemas: Document, *, strategies: Iterable[str]
-) -> None:
-    """Adds examples to the bodies of the requests and of the successful responses.
-
-    `strategies` are the names of those that issue credentials.
-    """
-    names = tuple(strategies)
-    requests = _Examples(schemas, names, shows_all=False)
-    answers = _Examples(schemas, names, shows_all=True)
+def add_examples(operations: Iterable[Document], schemas: Document) -> None:
+    """Adds examples to the bodies of the requests and of the successful responses."""
+    requests = _Examples(schemas, shows_all=False)
+    answers = _Examples(schemas, shows_all=True)
     for operation in operations:
         requests.add_to_contents(operation.get("requestBody", {}))
         for status, response in operation.get("responses", {}).items():
@@ -162,8 +156,8 @@ def add_examples(
 class _Examples:
     """Makes examples for schemas of one document; with `shows_all`, with all optional members."""
 
-    def __init__(self, schemas: Document, strategies: tuple[str, ...], *, shows_all: bool) -> None:
-        self._schemas, self._strategies, self._shows_all = schemas, strategies, shows_all
+    def __init__(self, schemas: Document, *, shows_all: bool) -> None:
+        self._schemas, self._shows_all = schemas, shows_all
 
     def add_to_contents(self, body: Document) -> None:
         """Adds the examples of a request body or a response."""
@@ -198,11 +192,13 @@ class _Examples:
         """Yields an example of each form of a body, with its name."""
         name, schema = self._resolved(schema)
         choices = schema.get("oneOf", schema.get("anyOf", ()))
-        if name in {"LoginOut", "EnrolledLoginOut"}:
-            base = self._object(name, schema)
-            base = {key: base[key] for key in base if key not in _LOGINS["jwt"]}
-            for strategy in self._strategies:
+        if "discriminator" in schema:
+            for strategy, reference in schema["discriminator"]["mapping"].items():
+                base = self._object(*self._resolved({"$ref": reference}))
+                base = {key: base[key] for key in base if key not in _LOGINS["jwt"]}
                 yield strategy, {**base, "strategy": strategy, **_LOGINS.get(strategy, {})}
+        elif "if" in schema:
+            yield from self._conditional_forms(schema)
         elif "properties" in schema and choices:
             # One of several members: each form has one of them.
             one_of = {item for choice in choices for item in choice["required"]}
@@ -216,6 +212,16 @@ class _Examples:
                 yield resolved.get("title", inner), self._value("", choice)
         else:
             yield name, self._value("", schema, name)
+
+    def _conditional_forms(self, schema: Document) -> Iterator[tuple[str, object]]:
+        """Yields a form for each value of the member that decides which others are required."""
+        [(member, condition)] = schema["if"]["properties"].items()
+        for value in schema["properties"][member]["enum"]:
+            is_met = value == condition["const"]
+            one, other = (schema["then"], schema["else"])[:: 1 if is_met else -1]
+            required = [*schema["required"], *one["required"]]
+            found = self._object("", {**schema, "required": required}, without=other["required"])
+            yield value, {**found, member: value}
 
     def _resolved(self, schema: Document) -> tuple[str, Document]:
         reference = schema.get("$ref", "")

@@ -60,6 +60,7 @@ def page(request: Request) -> Response:
         *_passkeys(runtime),
         " ".join(name for name in _PAGES if name in runtime.units),
         "present" if _has_cookie(request, runtime) else "",
+        runtime.settings.public_url or "",
     )
     response = file_response(request, file)
     response.headers["content-security-policy"] = CSP
@@ -103,7 +104,13 @@ def _has_cookie(request: Request, runtime: Runtime) -> bool:
 
 @cache
 def _page(
-    openapi_url: str, prefix: str, passkeys: str, passkey_host: str, pages: str, session: str
+    openapi_url: str,
+    prefix: str,
+    passkeys: str,
+    passkey_host: str,
+    pages: str,
+    session: str,
+    public_url: str,
 ) -> Asset:
     source = _with_versions(_read("index.html"))
     # The URL of the application, relative to that of the page.
@@ -116,6 +123,7 @@ def _page(
         passkey_host=passkey_host,
         pages=pages,
         session=session,
+        public_url=html.escape(public_url),
     )
     return Asset.of(body.encode(), "text/html; charset=utf-8")
 

@@ -43,8 +43,10 @@ class _OpenAPIDocument:
 
 
 def _with_server(document: Document, root: str) -> Document:
-    """Returns the document with the path at which the service is mounted, as FastAPI does."""
-    servers: list[Document] = document.get("servers", [])
-    if not root or any(server.get("url") == root for server in servers):
+    """Returns the document with the path at which the service is mounted, as FastAPI does.
+
+    The public URL of the settings, if there is one, contains this path.
+    """
+    if not root or document.get("servers"):
         return document
-    return {**document, "servers": [{"url": root}, *servers]}
+    return {**document, "servers": [{"url": root}]}

@@ -22,7 +22,11 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from authapi.crypto.password_normalization import MAX_INPUT_LENGTH, is_too_long
 from authapi.crypto.password_normalization import MAX_LENGTH as MAX_PASSWORD_LENGTH
-from authapi.domain.display_names import DISPLAY_NAME_PATTERN, SINGLE_LINE_PATTERN
+from authapi.domain.display_names import (
+    DISPLAY_NAME_PATTERN,
+    DOCUMENTED_NAME_PATTERN,
+    SINGLE_LINE_PATTERN,
+)
 from authapi.domain.email_address import MAX_LENGTH as MAX_EMAIL_LENGTH
 from authapi.domain.email_address import EmailAddress, parse_email
 from authapi.domain.username import MAX_LENGTH as MAX_USERNAME_LENGTH
@@ -87,9 +91,13 @@ def format_time(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+LIMIT = "x-authapi-limit"
+"""Marks what a setting decides in a schema. The finished document does not have it."""
+
+
 def limit(name: str) -> dict[str, JsonValue]:
-    """Marks a field whose limit is a setting. `web/openapi.py` replaces it with the value."""
-    return {"x-authapi-limit": name}
+    """Marks a field whose limit is a setting. `web/documents` replaces it with the value."""
+    return {LIMIT: name}
 
 
 Email = Annotated[
@@ -154,9 +162,17 @@ NewPassword = Annotated[
     ),
     _LENGTH,
 ]
+NAME_IN_DOCUMENT: dict[str, JsonValue] = {"pattern": DOCUMENTED_NAME_PATTERN}
+"""What the OpenAPI document says of a field with `DISPLAY_NAME_PATTERN`."""
 Name = Annotated[
     str,
-    Field(min_length=1, max_length=200, pattern=DISPLAY_NAME_PATTERN, examples=["Alice Example"]),
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=DISPLAY_NAME_PATTERN,
+        examples=["Alice Example"],
+        json_schema_extra=NAME_IN_DOCUMENT,
+    ),
 ]
 Locale = Annotated[
     str, Field(min_length=2, max_length=35, pattern="^[a-z][A-Za-z0-9-]+$", examples=["en"])
@@ -225,7 +241,13 @@ OneTimeSecret = Annotated[
 ]
 TokenName = Annotated[
     str,
-    Field(min_length=1, max_length=100, pattern=DISPLAY_NAME_PATTERN, examples=["backup script"]),
+    Field(
+        min_length=1,
+        max_length=100,
+        pattern=DISPLAY_NAME_PATTERN,
+        examples=["backup script"],
+        json_schema_extra=NAME_IN_DOCUMENT,
+    ),
 ]
 Scope = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]
 Time = Annotated[

@@ -29,6 +29,8 @@ from authapi.web.schemas.fields import (
 )
 from authapi.web.schemas.user import UserOut
 
+LOGIN = "login"
+"""Marks the result of a login, which depends on the strategies."""
 _NO_ADDRESS = EmailAddress("", "")
 """Stands for a member that is left out."""
 
@@ -118,9 +120,13 @@ class LoginConfirmation(Input):
 
 
 class LoginOut(Output):
-    """The result of a login. The optional members depend on the strategy."""
+    """The result of a login. The optional members depend on the strategy.
 
-    model_config = ConfigDict(extra="allow")
+    In the OpenAPI document, this is a union with a model for each strategy
+    (`web/documents/logins.py`).
+    """
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=limit(LOGIN))
 
     user: UserOut
     strategy: Annotated[str, Field(examples=["token"])]

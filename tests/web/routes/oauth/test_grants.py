@@ -207,7 +207,10 @@ async def test_the_setting_of_the_password_grant(
         metadata = (await api.get("/.well-known/oauth-authorization-server")).json()
         assert ("password" in metadata["grant_types_supported"]) == is_allowed
         document = app.openapi()
-        assert ("Password grant" in json.dumps(document["paths"]["/token"])) == is_allowed
+        body = document["paths"]["/token"]["post"]["requestBody"]["content"][FORM["content-type"]]
+        assert ("password" in body["schema"]["properties"]["grant_type"]["enum"]) == is_allowed
+        assert ({"username", "password"} <= body["schema"]["properties"].keys()) == is_allowed
+        assert ("alice@example.com" in json.dumps(body)) == is_allowed
         flows = document["components"]["securitySchemes"]["jwt"].get("flows", {})
         assert ("password" in flows) == is_allowed
         assert "x-authapi-limit" not in json.dumps(document)

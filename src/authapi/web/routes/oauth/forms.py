@@ -23,18 +23,15 @@ _HINT = r"[\x20-\x7e]*"
 
 def form_body(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The `openapi_extra` of a route that reads a form with this schema."""
-    alternatives = schema.get("oneOf", [schema])
-    # RFC 6749, section 3.1: unknown parameters are ignored.
-    additional = {"maxProperties": MAX_FIELDS, "additionalProperties": _OTHER}
-    described = [{**alternative, **additional} for alternative in alternatives]
-    complete = described[0] if len(described) == 1 else {"oneOf": described}
+    # RFC 6749, section 3.1: unknown parameters are ignored. With `additionalProperties`, generators
+    # of clients make types that exclude optional parameters.
+    complete = {**schema, "maxProperties": MAX_FIELDS, "patternProperties": {"^": _OTHER}}
     content = {"application/x-www-form-urlencoded": {"schema": complete}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 _TOKEN: Mapping[str, Any] = {
     "type": "object",
-    "title": "A token",
     "required": ["token"],
     "properties": {
         "token": {

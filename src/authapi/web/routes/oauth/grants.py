@@ -27,9 +27,9 @@ from authapi.errors import (
 from authapi.strategies.base import Issued, Refreshable
 from authapi.web.answers.descriptions import problems
 from authapi.web.context import Runtime, context_of
-from authapi.web.openapi import LIMIT
 from authapi.web.routes.oauth.forms import Form, form_body, oauth_form
-from authapi.web.routing import AuthAPIRoute
+from authapi.web.routing import MAX_VALUE, AuthAPIRoute
+from authapi.web.schemas.fields import LIMIT
 from authapi.web.schemas.oauth import TokenOut
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
@@ -37,33 +37,23 @@ router = APIRouter(route_class=AuthAPIRoute, tags=["login"])
 _MAX_SCOPE = 8192
 _SCOPE = r"[\x20\x21\x23-\x5b\x5d-\x7e]*"
 """The characters of a scope parameter (RFC 6749, section 3.3)."""
-_SCOPE_FIELD = {"type": "string", "maxLength": _MAX_SCOPE, "pattern": f"^{_SCOPE}$"}
 
-_REFRESH = {
+_BODY = {
     "type": "object",
-    "title": "Refresh token grant",
-    "required": ["grant_type", "refresh_token"],
+    LIMIT: "password_grant",
+    "required": ["grant_type"],
     "properties": {
-        "grant_type": {"type": "string", "enum": ["refresh_token"]},
+        "grant_type": {
+            "type": "string",
+            "enum": ["refresh_token", "password"],
+            "description": "What is exchanged; each grant has parameters of its own.",
+        },
         "refresh_token": {
             "type": "string",
             "format": "password",
-            "maxLength": 255,
+            "maxLength": MAX_VALUE,
             "description": "The refresh token of the last response. It can be used once.",
         },
-        "scope": {
-            **_SCOPE_FIELD,
-            "description": "A subset of the scopes of the login; by default all of them.",
-        },
-    },
-}
-_PASSWORD = {
-    "type": "object",
-    "title": "Password grant",
-    LIMIT: "password_grant",
-    "required": ["grant_type", "username", "password"],
-    "properties": {
-        "grant_type": {"type": "string", "enum": ["password"]},
         "username": {
             "type": "string",
             "maxLength": 254,
@@ -78,7 +68,20 @@ _PASSWORD = {
             "maxLength": MAX_LENGTH,
             "examples": ["correct horse battery staple"],
         },
-        "scope": _SCOPE_FIELD,
+        "scope": {
+            "type": "string",
+            "maxLength": _MAX_SCOPE,
+            "pattern": f"^{_SCOPE}$",
+            "description": "A subset of the scopes of the login or account; by default all.",
+        },
+    },
+    # One form with the parameters of all grants: generators make a function with these parameters.
+    "if": {"properties": {"grant_type": {"const": "password"}}},
+    "then": {"required": ["username", "password"]},
+    # With the password grant, it is ignored as any other parameter.
+    "else": {
+        "required": ["refresh_token"],
+        "properties": {"refresh_token": {"maxLength": 255}},
     },
 }
 
@@ -87,7 +90,7 @@ _PASSWORD = {
     "/token",
     response_model=TokenOut,
     responses=problems(400, 408, 415, 429, 503),
-    openapi_extra=form_body({"oneOf": [_REFRESH, _PASSWORD]}),
+    openapi_extra=form_body(_BODY),
 )
 async def token(request: Request) -> Response:
     """Exchange a grant for a JWT. Errors contain `error` as in RFC 6749, section 5.2."""

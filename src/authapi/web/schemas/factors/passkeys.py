@@ -13,6 +13,7 @@ from authapi.services.factors.webauthn.registration import CreationOptions
 from authapi.web.schemas.factors.credentials import AssertedCredential, CreatedCredential
 from authapi.web.schemas.factors.enrolment import FirstRecoveryCodes
 from authapi.web.schemas.fields import (
+    NAME_IN_DOCUMENT,
     Input,
     Output,
     Remember,
@@ -25,7 +26,13 @@ _TIMEOUT = int(CHALLENGE_LIFETIME.total_seconds() * 1000)
 
 PasskeyName = Annotated[
     str,
-    Field(min_length=1, max_length=100, pattern=DISPLAY_NAME_PATTERN, examples=["My laptop"]),
+    Field(
+        min_length=1,
+        max_length=100,
+        pattern=DISPLAY_NAME_PATTERN,
+        examples=["My laptop"],
+        json_schema_extra=NAME_IN_DOCUMENT,
+    ),
 ]
 
 
