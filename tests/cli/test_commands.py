@@ -22,7 +22,7 @@ def test_account_session_and_token_commands(run: Run) -> None:
     )
     assert made.returncode == 0, made.stderr
     alice = json.loads(made.stdout)
-    assert (alice["email"], alice["superuser"], alice["active"]) == (
+    assert (alice["email"], alice["is_superuser"], alice["is_active"]) == (
         "alice@example.com",
         True,
         True,
@@ -34,7 +34,7 @@ def test_account_session_and_token_commands(run: Run) -> None:
     )
     assert token["access_token"].startswith("aat_")
     listed = run("sessions", "list", alice["id"], "--json")
-    assert [row["id"] for row in json.loads(listed.stdout)] == [token["id"]]
+    assert [row["id"] for row in json.loads(listed.stdout)["items"]] == [token["id"]]
     assert token["access_token"] not in listed.stdout
     assert run("sessions", "end", token["id"]).stdout == "Ended: 1\n"
     assert run("sessions", "end", token["id"]).stdout == "Ended: 0\n"
@@ -45,13 +45,13 @@ def test_account_session_and_token_commands(run: Run) -> None:
     assert "last active superuser" in failed_with_one_line(run("users", "deactivate", alice["id"]))
     run("users", "create", "root@example.com", "--superuser", text=PASSWORD)
     gone = json.loads(run("users", "deactivate", "alice@example.com", "--json").stdout)
-    assert gone["active"] is False
-    assert json.loads(run("sessions", "list", alice["id"], "--json").stdout) == []
-    assert json.loads(run("users", "activate", alice["id"], "--json").stdout)["active"] is True
+    assert gone["is_active"] is False
+    assert json.loads(run("sessions", "list", alice["id"], "--json").stdout)["items"] == []
+    assert json.loads(run("users", "activate", alice["id"], "--json").stdout)["is_active"] is True
     assert run("users", "set-password", "alice@example.com", text="x" + PASSWORD).returncode == 0
-    listed = json.loads(run("users", "list", "--json").stdout)
+    listed = json.loads(run("users", "list", "--json").stdout)["items"]
     assert [user["email"] for user in listed] == ["alice@example.com", "root@example.com"]
-    after = json.loads(run("users", "list", "--after", alice["id"], "--json").stdout)
+    after = json.loads(run("users", "list", "--after", alice["id"], "--json").stdout)["items"]
     assert after == listed[1:]
     assert "alice@example.com" in run("users", "show", alice["id"]).stdout
 
@@ -135,7 +135,8 @@ def test_schema_upgrade_and_downgrade(run: Run) -> None:
 
 
 def test_strategies_config_and_openapi(run: Run) -> None:
-    rows = json.loads(run("strategies", "--json", strategies="session,token,jwt,basic").stdout)
+    done = run("strategies", "--json", strategies="session,token,jwt,basic")
+    rows = json.loads(done.stdout)["items"]
     assert [row["name"] for row in rows] == ["session", "token", "jwt", "basic"]
     assert [row["logs_in"] for row in rows] == [True, True, True, False]
     hidden = {

@@ -337,7 +337,8 @@ def test_secret_is_tested_on_the_signing_keys(
     production: pytest.MonkeyPatch, forking: Forking, tmp_path: Path
 ) -> None:
     assert worst("signing keys").message == "none yet: authapi serve creates them"
-    done = forking.run(["users", "list"], dict(os.environ), tmp_path)
+    create = ["users", "create", "alice@example.com"]
+    done = forking.run(create, dict(os.environ), tmp_path, "correct horse battery staple")
     assert (done.returncode, done.stderr) == (0, "")
     assert worst("signing keys").message.startswith("2 keys; AUTHAPI_SECRET decrypts")
     production.setenv("AUTHAPI_SECRET", SECRET[::-1])

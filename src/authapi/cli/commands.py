@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    from authapi.cli.terminal import printable
+    from authapi.cli.terminal.texts import printable
 
     print(f"authapi: {printable(message)}", file=sys.stderr)
     sys.exit(1)

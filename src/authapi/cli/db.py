@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from authapi.cli.application import settings_of
-from authapi.cli.terminal import YesOption, confirm
+from authapi.cli.terminal.options import YesOption
+from authapi.cli.terminal.questions import confirm
 from authapi.domain.monitoring.wording import pluralize
 from authapi.services.keys.secret import prepare_data_dir
 from authapi.storage import migrations

@@ -6,7 +6,9 @@ from functools import partial
 import typer
 
 from authapi.cli.application import build_services, settings_of
-from authapi.cli.terminal import JSONOption, print_rows
+from authapi.cli.terminal.options import JSONOption
+from authapi.cli.terminal.tables import print_rows
+from authapi.cli.terminal.texts import as_json as as_json_text
 from authapi.diagnostics.examination import CHECKS, find_unknown_settings
 from authapi.diagnostics.subject import Subject
 from authapi.domain.monitoring.findings import Finding
@@ -19,7 +21,10 @@ def doctor(as_json: JSONOption = False) -> None:
     rows: list[dict[str, object]] = [
         {"check": item.check, "verdict": item.verdict, "message": item.message} for item in findings
     ]
-    print_rows(rows, as_json=as_json)
+    if as_json:
+        print(as_json_text(rows))
+    else:
+        print_rows(rows)
     if any(item.verdict == "error" for item in findings):
         raise typer.Exit(1)
 

@@ -4,12 +4,13 @@ import json
 
 from authapi.app import AuthAPI, create_app
 from authapi.cli.application import selected, settings_of
-from authapi.cli.terminal import JSONOption, print_one, print_rows
+from authapi.cli.terminal.options import JSONOption, PlainOption
+from authapi.cli.terminal.tables import print_list, print_one
 from authapi.settings.descriptions import described_settings
 from authapi.strategies.base import Issuer, Renewable, Revocable
 
 
-def strategies(as_json: JSONOption = False) -> None:
+def strategies(plain: PlainOption = False, as_json: JSONOption = False) -> None:
     """List the strategies in the order in which they are tried."""
     auth = selected() or AuthAPI(settings_of())
     rows: list[dict[str, object]] = [
@@ -23,7 +24,7 @@ def strategies(as_json: JSONOption = False) -> None:
         }
         for strategy in auth.runtime.registry
     ]
-    print_rows(rows, as_json=as_json)
+    print_list(rows, empty="No strategies.", as_json=as_json, plain=plain)
 
 
 def config(as_json: JSONOption = False) -> None:

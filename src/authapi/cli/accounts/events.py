@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from authapi.cli.services import as_id, find_user, run_with_services
-from authapi.cli.terminal import JSONOption, Progress, print_rows
+from authapi.cli.services import as_id, find_user, parse_id, run_with_services
+from authapi.cli.terminal.options import JSONOption, PlainOption
+from authapi.cli.terminal.progress import Progress
+from authapi.cli.terminal.tables import Continuation, print_list
 from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
 from authapi.domain.client import canonical_ip
@@ -41,16 +43,31 @@ def list_events(
     ip: IPOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="ID", help="Start before this event.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    plain: PlainOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """List events, newest first."""
 
     async def work(services: Services) -> list[Event]:
         event_filter = await _event_filter(services, user, kind, ip, since, until)
-        return list(await services.audit.search(event_filter, limit=limit))
+        # One event more tells whether the list goes on.
+        return list(await services.audit.search(event_filter, before=start, limit=limit + 1))
 
-    print_rows([_row(event) for event in run_with_services(work)], as_json=as_json)
+    start = None if before is None else parse_id(before)
+    found = run_with_services(work, keys="locked")
+    events = found[:limit]
+    print_list(
+        [_row(event) for event in events],
+        empty="No events match.",
+        as_json=as_json,
+        plain=plain,
+        more=Continuation("--before", str(events[-1].id)) if len(found) > limit else None,
+        items=[_as_json(event) for event in events] if as_json else None,
+    )
 
 
 @app.command()
@@ -78,10 +95,10 @@ def export(
         async for text in services.audit.export(event_filter, write):
             sys.stdout.write(text)
             if is_watched:
-                progress.show(f"{count:,} events written")
+                progress.show("events written", count)
 
     with progress:
-        run_with_services(work)
+        run_with_services(work, keys="locked")
 
 
 async def _event_filter(
@@ -120,6 +137,13 @@ def _parse_time(text: str) -> datetime:
         raise ConfigurationError(
             "times must be like 2026-11-23T08:00:00Z (RFC 3339) or a date like 2026-11-23"
         ) from None
+
+
+def _as_json(event: Event) -> dict[str, object]:
+    """Returns an event as the API describes it to a superuser."""
+    from authapi.web.schemas.administration import AdminEventOut  # pydantic models
+
+    return AdminEventOut.of(event).model_dump(mode="json")
 
 
 def _row(event: Event) -> dict[str, object]:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from authapi.cli.terminal import JSONOption, print_one
+from authapi.cli.terminal.options import JSONOption
+from authapi.cli.terminal.tables import print_one
 from authapi.crypto.passwords import Cost, PasswordHasher
 from authapi.errors import ConfigurationError
 

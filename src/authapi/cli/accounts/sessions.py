@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 from authapi.cli.services import UserArgument, find_user, parse_id, run_with_services
-from authapi.cli.terminal import JSONOption, YesOption, confirm, print_rows, printable
+from authapi.cli.terminal.options import JSONOption, PlainOption, YesOption
+from authapi.cli.terminal.questions import confirm
+from authapi.cli.terminal.tables import print_list
+from authapi.cli.terminal.texts import printable
 from authapi.domain.monitoring.wording import pluralize
 from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session
@@ -17,7 +20,9 @@ app = typer.Typer(help="List and end logins and personal access tokens.", no_arg
 
 
 @app.command("list")
-def list_sessions(user: UserArgument, as_json: JSONOption = False) -> None:
+def list_sessions(
+    user: UserArgument, plain: PlainOption = False, as_json: JSONOption = False
+) -> None:
     """List the active logins and personal access tokens of a user, newest first."""
 
     async def work(services: Services) -> list[dict[str, object]]:
@@ -33,7 +38,12 @@ def list_sessions(user: UserArgument, as_json: JSONOption = False) -> None:
             for session in sessions
         ]
 
-    print_rows(run_with_services(work), as_json=as_json)
+    print_list(
+        run_with_services(work, keys="locked"),
+        empty="No active logins or tokens.",
+        as_json=as_json,
+        plain=plain,
+    )
 
 
 @app.command()
@@ -46,7 +56,7 @@ def end(
     if (session is None) == (user is None):
         raise ConfigurationError("give either a session or --user")
     if user is not None and not yes:
-        confirm(f"This ends {run_with_services(partial(describe_sessions, text=user))}")
+        confirm(f"This ends {_described(user)}")
 
     async def work(services: Services) -> int:
         if user is not None:
@@ -61,6 +71,10 @@ def end(
 def prune() -> None:
     """Delete sessions that ended at least one hour ago from the database."""
     print(f"Removed: {run_with_services(lambda services: services.sessions.prune())}")
+
+
+def _described(user: str) -> str:
+    return run_with_services(partial(describe_sessions, text=user), keys="locked")
 
 
 async def describe_sessions(services: Services, text: str) -> str:
@@ -80,6 +94,7 @@ def _row(session: Session, scopes: frozenset[str]) -> dict[str, object]:
         "scopes": sorted(scopes),
         "created_at": session.created_at,
         "last_seen_at": session.last_seen_at,
+        "idle_expires_at": session.idle_expires_at,
         "expires_at": session.expires_at,
         "ip": session.client.ip,
         "user_agent": session.client.user_agent,

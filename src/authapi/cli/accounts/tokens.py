@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
-from authapi.cli.terminal import JSONOption, print_one
+from authapi.cli.terminal.options import JSONOption
+from authapi.cli.terminal.tables import print_one
 from authapi.clock import now
 from authapi.domain.identity import Identity
 from authapi.domain.scopes import effective_scopes, supported_scopes

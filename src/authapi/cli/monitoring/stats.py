@@ -3,7 +3,8 @@
 import json
 
 from authapi.cli.services import run_with_services
-from authapi.cli.terminal import JSONOption, print_one
+from authapi.cli.terminal.options import JSONOption
+from authapi.cli.terminal.tables import print_one
 from authapi.domain.monitoring.statistics import EventCount, Statistics
 from authapi.domain.monitoring.wording import pluralize
 

@@ -1,6 +1,5 @@
-"""Commands that remove data irreversibly ask for confirmation; long ones show their progress."""
+"""Commands that remove data irreversibly ask for confirmation."""
 
-import io
 import json
 import os
 import pty
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from authapi.cli import terminal
 from tests.cli.conftest import Run, failed_with_one_line
 
 PASSWORD = "correct horse battery staple"
@@ -55,8 +53,8 @@ def on_terminal(tmp_path: Path) -> OnTerminal:
 
 def state_of(run: Run) -> tuple[list[str], int, str]:
     """Returns the accounts, the number of sessions of Alice, and the schema revision."""
-    users = [row["email"] for row in json.loads(run("users", "list", "--json").stdout)]
-    sessions = len(json.loads(run("sessions", "list", ALICE, "--json").stdout))
+    users = [row["email"] for row in json.loads(run("users", "list", "--json").stdout)["items"]]
+    sessions = len(json.loads(run("sessions", "list", ALICE, "--json").stdout)["items"])
     return users, sessions, run("db", "current").stdout.strip()
 
 
@@ -133,43 +131,3 @@ def test_yes_on_a_terminal_confirms(
     code, shown = on_terminal(*command, answer="y\n")
     assert code == 0, shown
     assert "This " in shown
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time of the progress line, which a test changes."""
-    at = [100.0]
-    monkeypatch.setattr(terminal, "monotonic", lambda: at[0])
-    return at
-
-
-def test_each_progress_replaces_the_one_before(
-    clock: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stderr", shown := Terminal())
-    with terminal.Progress() as progress:
-        progress.show("1,000 lines")
-        progress.show("1,001 lines")  # too soon
-        clock[0] += 0.2
-        progress.show("2 lines")
-        progress.clear()
-        progress.clear()
-        clock[0] += 0.2
-        progress.show("3")
-    line, rest = "\r1,000 lines\r2 lines    ", "\r       \r\r3\r \r"
-    assert shown.getvalue() == line + rest
-
-
-@pytest.mark.parametrize("stderr", [io.StringIO, lambda: None])
-def test_no_progress_is_shown_without_a_terminal(
-    clock: list[float], monkeypatch: pytest.MonkeyPatch, stderr: Callable[[], io.StringIO | None]
-) -> None:
-    monkeypatch.setattr(sys, "stderr", shown := stderr())
-    with terminal.Progress() as progress:
-        progress.show("1,000 lines")
-    assert shown is None or shown.getvalue() == ""
