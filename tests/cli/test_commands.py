@@ -4,12 +4,16 @@ import json
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from inspect import getdoc
 from pathlib import Path
+
+import pytest
 
 from authapi.cli.commands import _COMMANDS
 from authapi.storage import migrations
 from tests.cli.conftest import Run, failed_with_one_line
+from tests.cli.processes import environment_in, run_python
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import free_port
 
@@ -76,14 +80,54 @@ def test_the_list_of_commands_has_the_first_sentence_of_each_help() -> None:
         assert f"{first.rstrip('.')}. ".startswith(f"{listed.help} "), name
 
 
-def test_the_list_of_commands_imports_no_service() -> None:
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_the_list_of_commands_imports_no_service(option: str) -> None:
     code = (
-        "import sys; from authapi.cli.commands import main; sys.argv = ['authapi', '--help']\n"
+        f"import sys; from authapi.cli.commands import main; sys.argv = ['authapi', '{option}']\n"
+        "heavy = {'fastapi', 'sqlalchemy', 'authapi.settings', 'rich.console'}\n"
         "try: main()\n"
-        "except SystemExit: print({'fastapi', 'sqlalchemy', 'authapi.settings'} & set(sys.modules))"
+        "except SystemExit: print(heavy & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: authapi ")
     assert done.stdout.endswith("set()\n")
+
+
+def test_short_help_of_each_level(run: Run) -> None:
+    for command in ((), ("users",), ("users", "list"), ("config",)):
+        assert run(*command, "-h").stdout == run(*command, "--help").stdout != ""
+
+
+def test_version_has_the_schema(run: Run) -> None:
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    expected = f"authapi {version('fastapi-authapi')} (python {python}, schema {migrations.head()})"
+    assert run("--version").stdout == f"{expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("authapi ev", ["events"]),
+        ("authapi users l", ["list"]),
+        ("authapi keys re", ["retire", "rewrap"]),
+        ("authapi users list --act", ["--active"]),
+        ("authapi events list --type mail_", ["mail_tested"]),
+        ("authapi users list --role r", ["reader", "reviewer"]),
+        ("authapi users roles a@example.com e", ["editor"]),
+    ],
+)
+def test_shells_complete_commands_and_values(
+    tmp_path: Path, words: str, expected: list[str]
+) -> None:
+    asked = {"_AUTHAPI_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    asked["COMP_CWORD"] = str(len(words.split()) - 1)
+    roles = {"AUTHAPI_SCOPES": "a=A", "AUTHAPI_ROLES": "reader=a; reviewer=a; editor=a"}
+    environment = environment_in(tmp_path, **asked, **roles)
+    done = run_python("-m", "authapi", folder=tmp_path, environment=environment)
+    assert done.stdout.split() == expected, done.stderr
+    broken = environment | {"AUTHAPI_PORT": "many"}
+    failed = run_python("-m", "authapi", folder=tmp_path, environment=broken)
+    assert failed.stderr == ""
 
 
 def test_a_command_behind_other_options_is_found(run: Run) -> None:

@@ -10,6 +10,7 @@ import typer
 from authapi.cli.accounts.factors import reset_factors, show_factors
 from authapi.cli.accounts.importing import import_users
 from authapi.cli.accounts.sessions import describe_sessions
+from authapi.cli.application import complete_role
 from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
 from authapi.cli.terminal.options import JSONOption, PlainOption, YesOption
 from authapi.cli.terminal.questions import confirm
@@ -76,7 +77,9 @@ def list_users(
     active: Annotated[bool | None, typer.Option("--active/--inactive")] = None,
     confirmed: Annotated[bool | None, typer.Option("--confirmed/--unconfirmed")] = None,
     superuser: Annotated[bool | None, typer.Option("--superuser/--no-superuser")] = None,
-    role: Annotated[str | None, typer.Option(help="Role of the account.")] = None,
+    role: Annotated[
+        str | None, typer.Option(help="Role of the account.", autocompletion=complete_role)
+    ] = None,
     sort: Annotated[UserOrder, typer.Option(help="Order; a minus reverses it.")] = (
         UserOrder.OLDEST
     ),
@@ -124,7 +127,9 @@ def invite(
     email: Annotated[str, typer.Argument(help="E-mail address.")],
     name: Annotated[str | None, typer.Option(help="Display name.")] = None,
     username: UsernameOption = None,
-    role: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="Repeatable.", autocompletion=complete_role)
+    ] = None,
     profile: ProfileOption = None,
     as_json: JSONOption = False,
 ) -> None:
@@ -205,7 +210,10 @@ def set_username(
 def roles(
     user: UserArgument,
     role: Annotated[
-        list[str] | None, typer.Argument(help="Role names; without any, all are removed.")
+        list[str] | None,
+        typer.Argument(
+            help="Role names; without any, all are removed.", autocompletion=complete_role
+        ),
     ] = None,
     as_json: JSONOption = False,
 ) -> None:

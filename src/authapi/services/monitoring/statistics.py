@@ -14,6 +14,7 @@ from authapi.services.monitoring.kept import Kept
 from authapi.settings import Settings
 from authapi.storage import Database, migrations
 
+DISTRIBUTION = "fastapi-authapi"
 _MAX_AGE = 15.0
 """Seconds for which `recent` keeps the numbers: to count 10^5 accounts takes a tenth of one."""
 
@@ -28,6 +29,12 @@ class Versions:
     """Its name and version."""
     schema: str
     """The revision of the schema that this release needs, and that the start has checked."""
+
+
+def describe_version() -> str:
+    """Returns the versions of authapi, of Python, and of the schema that this release needs."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return f"authapi {version(DISTRIBUTION)} (python {python}, schema {migrations.head()})"
 
 
 class StatisticsService:
@@ -68,7 +75,7 @@ class StatisticsService:
         async with self._database.read() as store:
             database = await store.counts.server_version()
         return Versions(
-            authapi=version("fastapi-authapi"),
+            authapi=version(DISTRIBUTION),
             python=platform.python_version(),
             database=database,
             schema=migrations.head(),
