@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from authapi.storage import migrations
 from tests.cli.conftest import Run, failed_with_one_line
 
 PASSWORD = "correct horse battery staple"
@@ -65,7 +67,10 @@ def state_of(run: Run) -> tuple[list[str], int, str]:
         (("users", "delete", ALICE.upper()), ("permanently",)),
         (("sessions", "end", "--user", ALICE), (ALICE, "2 personal access tokens")),
         (("keys", "retire", "--all"), ("2 keys", "JWT")),
-        (("db", "downgrade", "base"), ("2 accounts", "2 sessions and tokens", "to nothing")),
+        (
+            ("db", "downgrade", "base"),
+            ("database authapi.db", "2 accounts", "2 sessions and tokens", "to nothing"),
+        ),
         (("db", "downgrade", "-1"), ("2 accounts", "1 revision ")),
         (("db", "downgrade", "0001"), ("2 accounts", "to 0001", "revision")),
     ],
@@ -83,7 +88,10 @@ def test_without_a_terminal_yes_is_required(
     assert state_of(accounts) == before
     assert accounts("keys", "list", "--json").stdout == keys
     done = accounts(*command, "--yes")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    steps = done.stderr.splitlines()
+    assert all(re.fullmatch(r"\w+ -> \w+ .+ \.\.\. done \d+\.\d s", step) for step in steps)
+    assert bool(steps) is (command[0] == "db")
 
 
 def test_downgrade_without_steps_needs_no_confirmation(accounts: Run) -> None:
@@ -121,7 +129,6 @@ def test_any_answer_but_yes_changes_nothing(
         ("users", "delete", ALICE),
         ("sessions", "end", "--user", ALICE),
         ("keys", "retire", "--all"),
-        ("db", "downgrade", "base"),
     ],
     ids=" ".join,
 )
@@ -131,3 +138,36 @@ def test_yes_on_a_terminal_confirms(
     code, shown = on_terminal(*command, answer="y\n")
     assert code == 0, shown
     assert "This " in shown
+
+
+@pytest.mark.slow
+def test_the_name_of_the_database_confirms_a_downgrade(
+    accounts: Run, on_terminal: OnTerminal
+) -> None:
+    before = state_of(accounts)
+    for answer in ("y\n", "\n", "authapi\n", "\x04"):
+        code, shown = on_terminal("db", "downgrade", "base", answer=answer)
+        assert code == 1
+        assert "Type authapi.db to go on" in shown
+        assert state_of(accounts) == before
+    code, shown = on_terminal("db", "downgrade", "base", answer="authapi.db\n")
+    assert code == 0, shown
+    assert accounts("db", "current").stdout == "nothing\n"
+
+
+def test_production_destroys_only_if_told_so(run: Run, sqlite_url: str) -> None:
+    production = {
+        "env": "production",
+        "secret": "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c",
+        "public_url": "https://auth.example.com",
+        "database_url": sqlite_url,
+        "allow_sqlite": "true",
+    }
+    for revision in ("base", f"-{int(migrations.head())}"):
+        line = failed_with_one_line(run("db", "downgrade", revision, "--yes", **production))
+        assert "add --destroy" in line
+    line = failed_with_one_line(run("db", "downgrade", "base", "--destroy", **production))
+    assert "--yes" in line
+    assert run("db", "downgrade", "-1", "--yes", **production).returncode == 0
+    assert run("db", "downgrade", "base", "--yes", "--destroy", **production).returncode == 0
+    assert run("db", "current", **production).stdout == "nothing\n"
