@@ -41,9 +41,13 @@ _COMMANDS = {
     "verify": _Listed(
         "verify", "Show which checks of RemoteJWT the token on standard input passes."
     ),
-    "strategies": _Listed("inspect", "List the strategies in the order in which they are tried."),
-    "config": _Listed("inspect", "Print every setting with its effective value."),
-    "openapi": _Listed("inspect", "Print the OpenAPI document."),
+    "strategies": _Listed(
+        "configuration.inspect", "List the strategies in the order in which they are tried."
+    ),
+    "config": _Listed("configuration.config", "Print every setting with its effective value."),
+    "openapi": _Listed("configuration.inspect", "Print the OpenAPI document."),
+    "prune": _Listed("prune", "Delete what has expired now, as the running service does."),
+    "secret": _Listed("configuration.secret", "Create a value for AUTHAPI_SECRET."),
     "db": _Listed("db", "Manage the database schema."),
     "users": _Listed("accounts.users", "Manage accounts."),
     "sessions": _Listed("accounts.sessions", "List and end logins and personal access tokens."),

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authapi.cli.terminal.texts import as_json, as_text, duration_in_words
+from authapi.cli.terminal.texts import as_json, as_text
+from authapi.domain.monitoring.wording import duration_in_words
 from authapi.settings.values.durations import parse_duration
 
 AT = datetime(2026, 11, 30, 10, 0, 0, 5, tzinfo=timezone(timedelta(hours=1)))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-_UNITS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
+from authapi.domain.monitoring.wording import duration_in_words
 
 
 def printable(text: str) -> str:
@@ -27,19 +27,6 @@ def as_text(value: object) -> str:
     if isinstance(value, list | tuple | frozenset):
         return printable(" ".join(sorted(map(str, value)))) or "-"
     return printable(str(value))
-
-
-def duration_in_words(duration: timedelta) -> str:
-    """Returns a duration such as `14 days` or `1 hour 30 minutes`, which settings accept."""
-    seconds, parts = duration.total_seconds(), []
-    if seconds % 1:
-        return f"{round(seconds * 1000)} milliseconds" if seconds < 1 else f"{seconds:g} seconds"
-    rest = int(seconds)
-    for name, size in _UNITS.items():
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count} {name}{'' if count == 1 else 's'}")
-    return " ".join(parts) or "0 seconds"
 
 
 def as_json(value: object) -> str:

@@ -1,12 +1,11 @@
-"""`authapi strategies`, `config`, `openapi`: print the configuration without opening a database."""
+"""`authapi strategies` and `authapi openapi`: print what an installation offers."""
 
 import json
 
 from authapi.app import AuthAPI, create_app
 from authapi.cli.application import selected, settings_of
 from authapi.cli.terminal.options import JSONOption, PlainOption
-from authapi.cli.terminal.tables import print_list, print_one
-from authapi.settings.descriptions import described_settings
+from authapi.cli.terminal.tables import print_list
 from authapi.strategies.base import Issuer, Renewable, Revocable
 
 
@@ -25,11 +24,6 @@ def strategies(plain: PlainOption = False, as_json: JSONOption = False) -> None:
         for strategy in auth.runtime.registry
     ]
     print_list(rows, empty="No strategies.", as_json=as_json, plain=plain)
-
-
-def config(as_json: JSONOption = False) -> None:
-    """Print every setting with its effective value. Secrets are hidden."""
-    print_one(dict(described_settings(settings_of())), as_json=as_json)
 
 
 def openapi() -> None:
