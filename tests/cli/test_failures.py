@@ -159,3 +159,43 @@ def test_a_failed_start_releases_the_port(run: Run) -> None:
     failed_with_one_line(run("serve", "--port", str(port), strategies="nope"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
+
+
+READING = [
+    ("users", "list"),
+    ("users", "show", "a@example.com"),
+    ("users", "factors", "a@example.com"),
+    ("users", "export"),
+    ("sessions", "list", "a@example.com"),
+    ("sessions", "list", "--all"),
+    ("tokens", "list"),
+    ("tokens", "list", "a@example.com"),
+    ("events", "list"),
+    ("events", "export"),
+    ("keys", "list"),
+    ("mail", "list"),
+    ("webhooks", "list"),
+    ("config",),
+    ("config", "--changed"),
+    ("strategies",),
+    ("stats",),
+    ("db", "current"),
+]
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_reading_needs_no_signing_keys_and_makes_none(
+    run: Run, sqlite_url: str, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    right, wrong = {"secret": "3f9a1c7e5b2d8f60" * 2}, {"secret": "0f1e2d3c4b5a6978" * 2}
+    here = {"database_url": sqlite_url}
+    create = ("users", "create", "a@example.com")
+    assert run(*create, text=PASSWORD, **right, **here).returncode == 0
+    expected = run(*command, **right, **here)
+    assert expected.returncode == 0
+    found = run(*command, **wrong, **here)
+    assert (found.returncode, found.stdout, found.stderr) == (0, expected.stdout, expected.stderr)
+    # In a new installation, there are no keys and no secret afterwards either.
+    run(*command)
+    assert not (tmp_path / "data" / "secret").exists()
+    assert json.loads(run("keys", "list", "--json").stdout)["items"] == []

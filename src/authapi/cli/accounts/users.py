@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from authapi.cli.accounts.exporting import export_users
 from authapi.cli.accounts.factors import reset_factors, show_factors
 from authapi.cli.accounts.importing import import_users
 from authapi.cli.accounts.sessions import describe_sessions
@@ -32,6 +33,7 @@ ProfileOption = Annotated[
 
 app = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 app.command("import")(import_users)
+app.command("export")(export_users)
 app.command("factors")(show_factors)
 app.command("reset-factors")(reset_factors)
 
