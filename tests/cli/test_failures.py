@@ -10,6 +10,7 @@ import typer
 from fastapi import HTTPException
 
 from authapi.cli import commands
+from authapi.storage import migrations
 from tests.cli.conftest import Run, failed_with_one_line
 from tests.servers.process import free_port
 
@@ -104,6 +105,28 @@ def test_invalid_settings_are_rejected_without_their_values(run: Run, tmp_path: 
     assert "AUTHAPI_DEFAULT_STRATEGY" in failed_with_one_line(
         run("strategies", default_strategy="basic")
     )
+
+
+def test_an_error_has_one_hint(run: Run, sqlite_url: str) -> None:
+    def fails(*command: str, **settings: str) -> list[str]:
+        return run(*command, **settings).stderr.splitlines()
+
+    told, hint = fails("config", port="many", workers="0", limit_mails="x", database_timeout="0")
+    assert told == (
+        "authapi: AUTHAPI_PORT: must be a whole number; AUTHAPI_LIMIT_MAILS: must be a rate such"
+        " as 10/minute or 100/2 hours; AUTHAPI_WORKERS: must be at least 1;"
+        " AUTHAPI_DATABASE_TIMEOUT: must be more than 0"
+    )
+    assert hint == "hint: `authapi config --describe` says what each setting takes"
+    assert len(fails("config", strategies=",")) == 1
+    assert fails("users", "show", "a@example.com") == [
+        "authapi: user not found: a@example.com",
+        "hint: see `authapi users list`",
+    ]
+    migrations.downgrade(sqlite_url, "base")
+    found = fails("users", "list", database_url=sqlite_url, migrate="false")
+    assert found[0].endswith(f"is at nothing, this version needs {migrations.head()}")
+    assert found[1] == "hint: run `authapi db upgrade`"
 
 
 def test_unusable_databases_are_rejected(run: Run, tmp_path: Path, postgres_url: str) -> None:

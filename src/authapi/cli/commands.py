@@ -66,7 +66,7 @@ _SERVE_OPTIONS = {"host": None, "port": range(65536), "workers": range(1, 65)}
 
 
 def main() -> None:
-    """Runs the command line. An AuthAPIError exits with 1 and prints one line on stderr."""
+    """Runs the command line. An AuthAPIError exits with 1 and prints one line, and a hint."""
     # `fork` and `execve` inherit the signal mask (signal(7)). If the parent has blocked one of
     # these signals, only SIGKILL would end this process. Workers inherit the mask from it.
     # Ignored signals stay ignored, as under nohup.
@@ -92,7 +92,10 @@ def main() -> None:
         app(arguments, prog_name="authapi")
     except AuthAPIError as error:
         detail = getattr(error, "title", None) if not str(error) else str(error)
-        _fail(detail or type(error).__name__)
+        hint = error.hint if isinstance(error, ConfigurationError) else None
+        if isinstance(error, ConfigurationError) and hint is not None:
+            detail = error.message or detail
+        _fail(detail or type(error).__name__, hint=hint)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -102,10 +105,12 @@ def main() -> None:
         _fail(detail)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, *, hint: str | None = None) -> NoReturn:
     from authapi.cli.terminal.texts import printable
 
     print(f"authapi: {printable(message)}", file=sys.stderr)
+    if hint is not None:
+        print(f"hint: {printable(hint)}", file=sys.stderr)
     sys.exit(1)
 
 

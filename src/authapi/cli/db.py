@@ -19,6 +19,9 @@ from authapi.storage.names import TableNames
 
 app = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 
+_LONG = 10.0
+"""Seconds."""
+
 Revision = Annotated[
     str, typer.Argument(help="A revision, `head`, `base`, or -1 for the previous one.")
 ]
@@ -48,7 +51,9 @@ def downgrade(
     url, names = _place()
     plan = migrations.downgrade_plan(url, revision, names=names)
     if plan.steps and plan.target is None and not destroy and settings_of().env == "production":
-        raise ConfigurationError("this removes all data of a production database: add --destroy")
+        raise ConfigurationError(
+            "this removes all data of a production database", hint="add --destroy"
+        )
     if not yes:
         _confirm(plan)
     with waiting("Migrating the schema"):
@@ -90,13 +95,18 @@ def _confirm(plan: migrations.DowngradePlan) -> None:
 
 
 class _Steps:
-    """Prints each migration with its time, such as `0006 -> 0007 add roles ... done 1.2 s`."""
+    """Prints each migration with its time, such as `0006 -> 0007 add roles ... done 1.2 s`.
+
+    Without a terminal, only those that take long.
+    """
 
     def __init__(self) -> None:
         self._began = monotonic()
 
     def __call__(self, step: migrations.Step) -> None:
         took, self._began = monotonic() - self._began, monotonic()
+        if took < _LONG and not (sys.stderr is not None and sys.stderr.isatty()):
+            return
         revisions = f"{step.before or 'nothing'} -> {step.after or 'nothing'}"
         print(f"{revisions} {step.text} ... done {took:.1f} s", file=sys.stderr)
 

@@ -40,7 +40,7 @@ def rotate(
         try:
             return await services.keys.rotate(early=early)
         except KeyNotPublished as refusal:
-            raise ConfigurationError(f"{refusal}: wait, or use --early") from None
+            raise ConfigurationError(str(refusal), hint="wait, or use --early") from None
 
     key = run_with_services(work)
     print_one({"kid": key.kid, "algorithm": key.algorithm}, as_json=as_json)
@@ -72,7 +72,7 @@ def retire(
         try:
             await services.keys.lifecycle.retire(kid)
         except NotFound:
-            raise ConfigurationError("key not found: see `authapi keys list`") from None
+            raise ConfigurationError("key not found", hint="see `authapi keys list`") from None
         return 1
 
     print(f"Retired: {run_with_services(work, keys='unlocked')}")

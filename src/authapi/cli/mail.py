@@ -38,7 +38,7 @@ def send_test(
         try:
             return await services.queues.send_test_mail_to(recipient, locale=locale)
         except MailDisabled:
-            raise ConfigurationError("mail is disabled: set AUTHAPI_MAIL_URL") from None
+            raise ConfigurationError("mail is disabled", hint="set AUTHAPI_MAIL_URL") from None
         except DeliveryFailed as failure:
             raise ConfigurationError(f"not sent: {failure}") from None
 

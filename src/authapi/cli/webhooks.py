@@ -19,7 +19,7 @@ def send_test(as_json: JSONOption = False) -> None:
 
     async def work(services: Services) -> list[dict[str, object]]:
         if not services.webhooks.urls:
-            raise ConfigurationError("no webhooks configured: set AUTHAPI_WEBHOOK_URLS")
+            raise ConfigurationError("no webhooks configured", hint="set AUTHAPI_WEBHOOK_URLS")
         receivers = services.webhooks.receivers
         return [await _send_test(services, name, url) for name, url in receivers.items()]
 

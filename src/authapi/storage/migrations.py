@@ -208,8 +208,8 @@ def require_current(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
     actual, needed = current(url, names=names), head()
     if actual != needed:
         raise ConfigurationError(
-            f"the database schema is at {actual or 'nothing'}, this version needs {needed}: "
-            "run `authapi db upgrade`"
+            f"the database schema is at {actual or 'nothing'}, this version needs {needed}",
+            hint="run `authapi db upgrade`",
         )
 
 

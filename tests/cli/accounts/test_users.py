@@ -203,7 +203,7 @@ def test_user_names(run: Run) -> None:
     found = json.loads(run("users", "list", "--username", "CA", "--json", **both).stdout)["items"]
     assert found == [shown]
     assert failed_with_one_line(run("users", "show", "alice", **both)) == (
-        "authapi: user not found: alice"
+        "authapi: user not found: alice: see `authapi users list`"
     )
     events = run(
         "events", "list", "--user", "carol", "--type", "username_changed", "--json", **both

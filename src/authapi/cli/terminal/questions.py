@@ -33,4 +33,4 @@ def confirm_by_name(what: str, name: str) -> None:
 def _require_terminal(what: str) -> None:
     # None if the process was started with standard input closed.
     if sys.stdin is None or not sys.stdin.isatty():
-        raise ConfigurationError(f"{what}: add --yes to confirm")
+        raise ConfigurationError(what, hint="add --yes to confirm")
