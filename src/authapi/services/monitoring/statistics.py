@@ -3,6 +3,7 @@
 import platform
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 
 from authapi.clock import now
@@ -29,6 +30,18 @@ class Versions:
     """Its name and version."""
     schema: str
     """The revision of the schema that this release needs, and that the start has checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a database permits and keeps."""
+
+    database: str
+    """Its name and version."""
+    max_connections: int | None
+    """The connections for ordinary roles; None without a limit."""
+    oldest_event_at: datetime | None
+    """None without events."""
 
 
 def describe_version() -> str:
@@ -68,6 +81,15 @@ class StatisticsService:
                     {state: states[state] for state in KeyState},
                     next_rotation(keys, every=self._settings.key_rotation),
                 ),
+            )
+
+    async def capacity(self) -> Capacity:
+        """Returns what the database permits and keeps."""
+        async with self._database.read() as store:
+            return Capacity(
+                database=await store.counts.server_version(),
+                max_connections=await store.counts.max_connections(),
+                oldest_event_at=await store.counts.oldest_event(),
             )
 
     async def versions(self) -> Versions:
