@@ -9,7 +9,7 @@ import typer
 
 from authapi.cli.application import build_services, settings_of
 from authapi.cli.terminal.options import JSONOption, PlainOption
-from authapi.cli.terminal.tables import console, is_terminal, print_rows
+from authapi.cli.terminal.tables import print_rows, print_styled
 from authapi.cli.terminal.texts import as_json as to_json
 from authapi.cli.terminal.texts import printable
 from authapi.diagnostics.examination import CHECKS, find_unknown_settings, grouped
@@ -72,7 +72,7 @@ def print_report(findings: Sequence[Finding]) -> None:
     """Prints findings by group, with a remedy below each that has one, and their numbers."""
     width = max(len(item.check) for item in findings)
     for group, items in grouped(findings).items():
-        _line((group, "bold"))
+        print_styled((group, "bold"))
         for item in items:
             _print_finding(item, width)
     counts = [sum(item.verdict == verdict for item in findings) for verdict in ("warning", "error")]
@@ -83,20 +83,10 @@ def _print_finding(item: Finding, width: int) -> None:
     symbol, ascii_symbol, style = _STYLES[item.verdict]
     shown = symbol if _has(symbol) else ascii_symbol
     fact = printable(item.fact)
-    _line((f"  {shown} {item.verdict:<7}", style), (f"  {item.check:<{width}}  {fact}", ""))
+    print_styled((f"  {shown} {item.verdict:<7}", style), (f"  {item.check:<{width}}  {fact}", ""))
     if item.remedy is not None:
         arrow = "→" if _has("→") else "->"
-        _line((f"    {arrow} {printable(item.remedy)}", "cyan"))
-
-
-def _line(*parts: tuple[str, str]) -> None:
-    """Prints texts with their styles, which a terminal shows; without one, plain text."""
-    if not is_terminal():
-        print("".join(text for text, _ in parts))
-        return
-    from rich.text import Text
-
-    console().print(Text.assemble(*parts), soft_wrap=True)
+        print_styled((f"    {arrow} {printable(item.remedy)}", "cyan"))
 
 
 def _has(character: str) -> bool:

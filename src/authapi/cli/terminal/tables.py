@@ -84,6 +84,16 @@ def print_one(row: Row, *, as_json: bool) -> None:
         _print_aligned([[name, as_text(value)] for name, value in row.items()])
 
 
+def print_styled(*parts: tuple[str, str]) -> None:
+    """Prints texts with their styles, which a terminal shows; without one, plain text."""
+    if not is_terminal():
+        print("".join(text for text, _ in parts))
+        return
+    from rich.text import Text
+
+    console().print(Text.assemble(*parts), soft_wrap=True)
+
+
 def is_terminal() -> bool:
     """Returns whether standard output is a terminal."""
     # None if the process was started with standard output closed.
