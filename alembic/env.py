@@ -37,6 +37,7 @@ def run(connection: sa.Connection, names: TableNames) -> None:
         render_item=render_plain_type,
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
+        on_version_apply=context.config.attributes.get("on_version_apply", ()),
         transactional_ddl=True,  # also on SQLite, where `connect` sends BEGIN
     )
     with context.begin_transaction():

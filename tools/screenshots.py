@@ -114,7 +114,7 @@ def service() -> Iterator[Accounts]:
         for email, roles in ROLES.items():
             run("users", "roles", email, *roles)
         run("users", "superuser", ADMINISTRATOR)
-        ids = {it["email"]: it["id"] for it in run("users", "list")}
+        ids = {it["email"]: it["id"] for it in run("users", "list")["items"]}
         process = subprocess.Popen(
             [*command, "serve"],
             env=environment,

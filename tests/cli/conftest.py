@@ -26,9 +26,11 @@ def run(tmp_path: Path, forking: Forking) -> Run:
 
 
 def failed_with_one_line(result: Result) -> str:
-    """Returns the error line of a failed command, its only output."""
+    """Returns the error line of a failed command, its only output, with the hint if it has one."""
     assert result.returncode == 1, result
     assert result.stdout == ""
-    [line] = result.stderr.splitlines()
+    line, *hints = result.stderr.splitlines()
     assert line.startswith("authapi: ")
-    return line
+    assert len(hints) <= 1
+    assert all(hint.startswith("hint: ") for hint in hints)
+    return ": ".join((line, *(hint.removeprefix("hint: ") for hint in hints)))

@@ -75,7 +75,7 @@ def test_commands_run_the_hooks_of_the_application(folder: Path, run: Run) -> No
     assert refused.returncode == 1
     assert refused.stderr.count("no superusers in this shop") == 1
     shown = json.loads(run(*use, "show", "a@example.com", "--json").stdout)
-    assert shown["superuser"] is False
+    assert shown["is_superuser"] is False
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,16 @@ import json
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from inspect import getdoc
 from pathlib import Path
+
+import pytest
 
 from authapi.cli.commands import _COMMANDS
 from authapi.storage import migrations
 from tests.cli.conftest import Run, failed_with_one_line
+from tests.cli.processes import environment_in, run_python
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import free_port
 
@@ -22,7 +26,7 @@ def test_account_session_and_token_commands(run: Run) -> None:
     )
     assert made.returncode == 0, made.stderr
     alice = json.loads(made.stdout)
-    assert (alice["email"], alice["superuser"], alice["active"]) == (
+    assert (alice["email"], alice["is_superuser"], alice["is_active"]) == (
         "alice@example.com",
         True,
         True,
@@ -34,7 +38,7 @@ def test_account_session_and_token_commands(run: Run) -> None:
     )
     assert token["access_token"].startswith("aat_")
     listed = run("sessions", "list", alice["id"], "--json")
-    assert [row["id"] for row in json.loads(listed.stdout)] == [token["id"]]
+    assert [row["id"] for row in json.loads(listed.stdout)["items"]] == [token["id"]]
     assert token["access_token"] not in listed.stdout
     assert run("sessions", "end", token["id"]).stdout == "Ended: 1\n"
     assert run("sessions", "end", token["id"]).stdout == "Ended: 0\n"
@@ -45,13 +49,13 @@ def test_account_session_and_token_commands(run: Run) -> None:
     assert "last active superuser" in failed_with_one_line(run("users", "deactivate", alice["id"]))
     run("users", "create", "root@example.com", "--superuser", text=PASSWORD)
     gone = json.loads(run("users", "deactivate", "alice@example.com", "--json").stdout)
-    assert gone["active"] is False
-    assert json.loads(run("sessions", "list", alice["id"], "--json").stdout) == []
-    assert json.loads(run("users", "activate", alice["id"], "--json").stdout)["active"] is True
+    assert gone["is_active"] is False
+    assert json.loads(run("sessions", "list", alice["id"], "--json").stdout)["items"] == []
+    assert json.loads(run("users", "activate", alice["id"], "--json").stdout)["is_active"] is True
     assert run("users", "set-password", "alice@example.com", text="x" + PASSWORD).returncode == 0
-    listed = json.loads(run("users", "list", "--json").stdout)
+    listed = json.loads(run("users", "list", "--json").stdout)["items"]
     assert [user["email"] for user in listed] == ["alice@example.com", "root@example.com"]
-    after = json.loads(run("users", "list", "--after", alice["id"], "--json").stdout)
+    after = json.loads(run("users", "list", "--after", alice["id"], "--json").stdout)["items"]
     assert after == listed[1:]
     assert "alice@example.com" in run("users", "show", alice["id"]).stdout
 
@@ -59,7 +63,7 @@ def test_account_session_and_token_commands(run: Run) -> None:
 def test_every_command_in_help_exists(run: Run) -> None:
     listed = run("--help").stdout.partition("Commands:")[2].splitlines()
     names = [line.split()[0] for line in listed if line.strip()]
-    assert len(names) == len(set(names)) == 17
+    assert len(names) == len(set(names)) == 19
     for name in names:
         assert run(name, "--help").stdout.startswith(f"Usage: authapi {name} ")
     for wrong in (["user"], ["users", "lst"]):
@@ -76,14 +80,54 @@ def test_the_list_of_commands_has_the_first_sentence_of_each_help() -> None:
         assert f"{first.rstrip('.')}. ".startswith(f"{listed.help} "), name
 
 
-def test_the_list_of_commands_imports_no_service() -> None:
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_the_list_of_commands_imports_no_service(option: str) -> None:
     code = (
-        "import sys; from authapi.cli.commands import main; sys.argv = ['authapi', '--help']\n"
+        f"import sys; from authapi.cli.commands import main; sys.argv = ['authapi', '{option}']\n"
+        "heavy = {'fastapi', 'sqlalchemy', 'authapi.settings', 'rich.console'}\n"
         "try: main()\n"
-        "except SystemExit: print({'fastapi', 'sqlalchemy', 'authapi.settings'} & set(sys.modules))"
+        "except SystemExit: print(heavy & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: authapi ")
     assert done.stdout.endswith("set()\n")
+
+
+def test_short_help_of_each_level(run: Run) -> None:
+    for command in ((), ("users",), ("users", "list"), ("config",)):
+        assert run(*command, "-h").stdout == run(*command, "--help").stdout != ""
+
+
+def test_version_has_the_schema(run: Run) -> None:
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    expected = f"authapi {version('fastapi-authapi')} (python {python}, schema {migrations.head()})"
+    assert run("--version").stdout == f"{expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("authapi ev", ["events"]),
+        ("authapi users l", ["list"]),
+        ("authapi keys re", ["retire", "rewrap"]),
+        ("authapi users list --act", ["--active"]),
+        ("authapi events list --type mail_", ["mail_tested"]),
+        ("authapi users list --role r", ["reader", "reviewer"]),
+        ("authapi users roles a@example.com e", ["editor"]),
+    ],
+)
+def test_shells_complete_commands_and_values(
+    tmp_path: Path, words: str, expected: list[str]
+) -> None:
+    asked = {"_AUTHAPI_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    asked["COMP_CWORD"] = str(len(words.split()) - 1)
+    roles = {"AUTHAPI_SCOPES": "a=A", "AUTHAPI_ROLES": "reader=a; reviewer=a; editor=a"}
+    environment = environment_in(tmp_path, **asked, **roles)
+    done = run_python("-m", "authapi", folder=tmp_path, environment=environment)
+    assert done.stdout.split() == expected, done.stderr
+    broken = environment | {"AUTHAPI_PORT": "many"}
+    failed = run_python("-m", "authapi", folder=tmp_path, environment=broken)
+    assert failed.stderr == ""
 
 
 def test_a_command_behind_other_options_is_found(run: Run) -> None:
@@ -135,7 +179,8 @@ def test_schema_upgrade_and_downgrade(run: Run) -> None:
 
 
 def test_strategies_config_and_openapi(run: Run) -> None:
-    rows = json.loads(run("strategies", "--json", strategies="session,token,jwt,basic").stdout)
+    done = run("strategies", "--json", strategies="session,token,jwt,basic")
+    rows = json.loads(done.stdout)["items"]
     assert [row["name"] for row in rows] == ["session", "token", "jwt", "basic"]
     assert [row["logs_in"] for row in rows] == [True, True, True, False]
     hidden = {

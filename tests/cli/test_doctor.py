@@ -1,22 +1,28 @@
 """`authapi doctor`: its findings and its output."""
 
 import asyncio
+import io
 import json
 import os
+import re
 import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
-from authapi.cli.doctor import examine
+from authapi.cli.doctor import examine, print_report
+from authapi.diagnostics.examination import GROUPS
 from authapi.domain.client import Client
 from authapi.domain.monitoring.findings import Finding
 from authapi.storage import migrations
 from tests.cli.conftest import Run
 from tests.servers.forked import Forking
 from tests.servers.process import free_port
+from tests.servers.valkey import ValkeyServer
 from tests.storage.pooling import pooling
 from tests.storage.rows import store_login
 from tests.web.scanners import Scanner, publish
@@ -27,7 +33,9 @@ SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
 
 
 @pytest.fixture
-def production(monkeypatch: pytest.MonkeyPatch, sqlite_url: str) -> pytest.MonkeyPatch:
+def production(
+    monkeypatch: pytest.MonkeyPatch, sqlite_url: str, tmp_path: Path
+) -> pytest.MonkeyPatch:
     """A valid production environment, which tests then change."""
     for name, value in {
         "ENV": "production",
@@ -37,6 +45,7 @@ def production(monkeypatch: pytest.MonkeyPatch, sqlite_url: str) -> pytest.Monke
         "ALLOW_SQLITE": "true",
         "TRUSTED_PROXIES": "10.0.0.0/8",
         "MFA_REQUIRED_SUPERUSERS": "true",
+        "MAIL_URL": f"folder:{tmp_path}/mail",
     }.items():
         monkeypatch.setenv(f"AUTHAPI_{name}", value)
     return monkeypatch
@@ -72,7 +81,7 @@ def test_development_defaults_have_no_findings(doctor: Run) -> None:
     assert worst("database").message == "SQLite, not created yet: authapi serve creates it"
     done = doctor()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[0].split() == ["check", "verdict", "message"]
+    assert doctor("--plain").stdout.splitlines()[0].split("\t") == ["check", "verdict", "message"]
 
 
 @pytest.mark.parametrize(
@@ -314,7 +323,8 @@ def test_unavailable_database_is_an_error(
 ) -> None:
     url = f"postgresql://me:hunter2hunter2@127.0.0.1:{free_port()}/authapi"
     production.setenv("AUTHAPI_DATABASE_URL", url)
-    assert worst("database").message == "The database is temporarily unavailable"
+    assert worst("database").message.startswith("the database is not available: connection")
+    assert "refused" in worst("database").message
     done = doctor()
     assert (done.returncode, done.stderr) == (1, "")
     assert "hunter2" not in done.stdout
@@ -337,7 +347,8 @@ def test_secret_is_tested_on_the_signing_keys(
     production: pytest.MonkeyPatch, forking: Forking, tmp_path: Path
 ) -> None:
     assert worst("signing keys").message == "none yet: authapi serve creates them"
-    done = forking.run(["users", "list"], dict(os.environ), tmp_path)
+    create = ["users", "create", "alice@example.com"]
+    done = forking.run(create, dict(os.environ), tmp_path, "correct horse battery staple")
     assert (done.returncode, done.stderr) == (0, "")
     assert worst("signing keys").message.startswith("2 keys; AUTHAPI_SECRET decrypts")
     production.setenv("AUTHAPI_SECRET", SECRET[::-1])
@@ -419,3 +430,96 @@ def test_development_opens_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setenv("AUTHAPI_PUBLIC_URL", "http://localhost:9000")
     assert worst("passkeys").message == "they belong to localhost"
+
+
+def test_findings_are_grouped_with_remedies_and_a_total(
+    doctor: Run, production: pytest.MonkeyPatch
+) -> None:
+    production.setenv("AUTHAPI_WORKERS", "4")
+    production.setenv("AUTHAPI_DOCS", "true")
+    production.setenv("PYTHONIOENCODING", "utf-8")
+    lines = doctor().stdout.splitlines()
+    groups = [line for line in lines[:-1] if not line.startswith(" ")]
+    assert groups == [group for group in GROUPS if group in groups]
+    assert {"Settings", "Database", "Limits", "Mail", "Network"} <= {*groups}
+    number = lines.index(next(line for line in lines if "each of 4 processes" in line))
+    assert lines[number].split()[:3] == ["!", "warning", "limits"]
+    assert lines[number].endswith("each of 4 processes counts separately")
+    assert lines[number + 1] == "    → set AUTHAPI_REDIS_URL"
+    assert lines[-1] == "2 warnings, 0 errors"
+    production.setenv("AUTHAPI_STRATEGIES", "pigeon")
+    assert doctor().stdout.splitlines()[-1] == "2 warnings, 1 error"
+
+
+def test_every_check_has_a_group(production: pytest.MonkeyPatch, postgres_url: str) -> None:
+    production.setenv("AUTHAPI_DATABASE_URL", postgres_url)
+    named = [check for checks in GROUPS.values() for check in checks]
+    assert len(named) == len(set(named))
+    assert {item.check for item in examine()} <= {*named}
+
+
+def test_a_terminal_shows_colours_and_nothing_of_a_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        encoding = "utf-8"
+
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", shown := Terminal())
+    print_report([Finding.advising("mail", "error", "[bold]a\x1b[2J", "do [red]b")])
+    text = shown.getvalue()
+    assert "\x1b[1;31m  ✕ error" in text
+    assert "[bold]a?[2J" in text
+    assert "→ do [red]b" in text
+    assert text.endswith("0 warnings, 1 error\n")
+
+
+def test_an_output_without_these_characters_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Output(io.StringIO):
+        encoding = "ascii"
+
+    monkeypatch.setattr(sys, "stdout", shown := Output())
+    print_report([Finding.advising("mail", "error", "off", "set it"), Finding("docs", "ok", "on")])
+    assert shown.getvalue().splitlines() == [
+        *("Settings", "  + ok       docs  on"),
+        *("Mail", "  x error    mail  off", "    -> set it"),
+        "0 warnings, 1 error",
+    ]
+
+
+def test_mail_off_in_production_is_a_warning(production: pytest.MonkeyPatch) -> None:
+    production.setenv("AUTHAPI_MAIL_URL", "none:")
+    finding = worst("mail")
+    assert (finding.verdict, finding.remedy) == ("warning", "set AUTHAPI_MAIL_URL")
+    production.delenv("AUTHAPI_MAIL_URL")
+    assert worst("mail").verdict == "warning"
+
+
+def test_eviction_of_counters_is_a_warning(
+    production: pytest.MonkeyPatch, valkey: ValkeyServer
+) -> None:
+    production.setenv("AUTHAPI_REDIS_URL", valkey.url)
+    assert {item.verdict for item in found("limits")} == {"ok"}
+    assert re.search(r"Valkey \d+\.\d+\.\d+, which evicts no counters", repr(found("limits")))
+    client = redis.Redis.from_url(valkey.url)
+    try:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        finding = worst("limits")
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.close()
+    assert finding.verdict == "warning"
+    assert "(allkeys-lru)" in finding.message
+
+
+def test_the_service_is_asked_only_if_told_so(doctor: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTHAPI_PUBLIC_URL", f"http://127.0.0.1:{free_port()}")
+    assert "public url" not in doctor("--json").stdout
+    done = doctor("--online", "--json")
+    assert done.returncode == 1
+    [row] = [row for row in json.loads(done.stdout) if row["check"] == "public url"]
+    assert row["verdict"] == "error"

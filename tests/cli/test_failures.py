@@ -10,6 +10,7 @@ import typer
 from fastapi import HTTPException
 
 from authapi.cli import commands
+from authapi.storage import migrations
 from tests.cli.conftest import Run, failed_with_one_line
 from tests.servers.process import free_port
 
@@ -26,7 +27,7 @@ def test_invalid_passwords_are_rejected(run: Run) -> None:
     for option in ("--password", "-p"):
         refused = run(*create, option, PASSWORD, text=PASSWORD)
         assert (refused.returncode, refused.stdout) == (2, "")
-    assert run("users", "list", "--json").stdout == "[]\n"
+    assert json.loads(run("users", "list", "--json").stdout) == {"items": [], "next": None}
 
 
 def test_password_is_the_first_line_as_utf8_in_any_locale(run: Run) -> None:
@@ -106,6 +107,28 @@ def test_invalid_settings_are_rejected_without_their_values(run: Run, tmp_path: 
     )
 
 
+def test_an_error_has_one_hint(run: Run, sqlite_url: str) -> None:
+    def fails(*command: str, **settings: str) -> list[str]:
+        return run(*command, **settings).stderr.splitlines()
+
+    told, hint = fails("config", port="many", workers="0", limit_mails="x", database_timeout="0")
+    assert told == (
+        "authapi: AUTHAPI_PORT: must be a whole number; AUTHAPI_LIMIT_MAILS: must be a rate such"
+        " as 10/minute or 100/2 hours; AUTHAPI_WORKERS: must be at least 1;"
+        " AUTHAPI_DATABASE_TIMEOUT: must be more than 0"
+    )
+    assert hint == "hint: `authapi config --describe` says what each setting takes"
+    assert len(fails("config", strategies=",")) == 1
+    assert fails("users", "show", "a@example.com") == [
+        "authapi: user not found: a@example.com",
+        "hint: see `authapi users list`",
+    ]
+    migrations.downgrade(sqlite_url, "base")
+    found = fails("users", "list", database_url=sqlite_url, migrate="false")
+    assert found[0].endswith(f"is at nothing, this version needs {migrations.head()}")
+    assert found[1] == "hint: run `authapi db upgrade`"
+
+
 def test_unusable_databases_are_rejected(run: Run, tmp_path: Path, postgres_url: str) -> None:
     (tmp_path / "text.db").write_text("this is no database, but long enough to be looked at" * 9)
 
@@ -159,3 +182,43 @@ def test_a_failed_start_releases_the_port(run: Run) -> None:
     failed_with_one_line(run("serve", "--port", str(port), strategies="nope"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
+
+
+READING = [
+    ("users", "list"),
+    ("users", "show", "a@example.com"),
+    ("users", "factors", "a@example.com"),
+    ("users", "export"),
+    ("sessions", "list", "a@example.com"),
+    ("sessions", "list", "--all"),
+    ("tokens", "list"),
+    ("tokens", "list", "a@example.com"),
+    ("events", "list"),
+    ("events", "export"),
+    ("keys", "list"),
+    ("mail", "list"),
+    ("webhooks", "list"),
+    ("config",),
+    ("config", "--changed"),
+    ("strategies",),
+    ("stats",),
+    ("db", "current"),
+]
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_reading_needs_no_signing_keys_and_makes_none(
+    run: Run, sqlite_url: str, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    right, wrong = {"secret": "3f9a1c7e5b2d8f60" * 2}, {"secret": "0f1e2d3c4b5a6978" * 2}
+    here = {"database_url": sqlite_url}
+    create = ("users", "create", "a@example.com")
+    assert run(*create, text=PASSWORD, **right, **here).returncode == 0
+    expected = run(*command, **right, **here)
+    assert expected.returncode == 0
+    found = run(*command, **wrong, **here)
+    assert (found.returncode, found.stdout, found.stderr) == (0, expected.stdout, expected.stderr)
+    # In a new installation, there are no keys and no secret afterwards either.
+    run(*command)
+    assert not (tmp_path / "data" / "secret").exists()
+    assert json.loads(run("keys", "list", "--json").stdout)["items"] == []

@@ -23,7 +23,9 @@ def keys(run: Run, sqlite_url: str) -> Run:
 @pytest.fixture
 def started(keys: Run, run: Run, sqlite_url: str) -> Run:
     """Runs `authapi keys ...` on a database with the keys of a first start."""
-    done = run("users", "list", secret=OLD, database_url=sqlite_url)
+    password = "correct horse battery staple"
+    settings = {"secret": OLD, "database_url": sqlite_url}
+    done = run("users", "create", "root@example.com", text=password, **settings)
     assert (done.returncode, done.stderr) == (0, "")
     return keys
 
@@ -32,12 +34,12 @@ def listed(keys: Run) -> dict[str, dict[str, Any]]:
     """Returns the keys by state; in these tests, each state has at most one key."""
     done = keys("list", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    return {row["state"]: row for row in json.loads(done.stdout)}
+    return {row["state"]: row for row in json.loads(done.stdout)["items"]}
 
 
 def test_list_is_empty_before_the_first_start(keys: Run) -> None:
     done = keys("list")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "No keys yet.\n")
 
 
 def test_list_shows_no_private_key(started: Run) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from authapi.errors import ConfigurationError
+from authapi.errors import AuthAPIError, ConfigurationError
 from authapi.outbound.breaches import build_breach_check
 from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
@@ -58,6 +58,14 @@ def settings_of(overrides: Mapping[str, object] | None = None) -> Settings:
     """
     auth = selected()
     return load_settings(overrides) if auth is None else auth.settings
+
+
+def complete_role(incomplete: str) -> list[str]:
+    """Returns the names of roles that begin in this way, for the completion of a shell."""
+    try:
+        return [name for name in settings_of().roles if name.startswith(incomplete)]
+    except AuthAPIError:
+        return []  # a shell shows no error
 
 
 def build_services(settings: Settings) -> Services:

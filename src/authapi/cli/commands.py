@@ -15,6 +15,8 @@ from authapi.errors import AuthAPIError, ConfigurationError
 
 if TYPE_CHECKING:
     import typer
+    from typer._click import Command, Context
+    from typer.core import TyperGroup
 
 
 class _Listed(NamedTuple):
@@ -39,14 +41,18 @@ _COMMANDS = {
     "verify": _Listed(
         "verify", "Show which checks of RemoteJWT the token on standard input passes."
     ),
-    "strategies": _Listed("inspect", "List the strategies in the order in which they are tried."),
-    "config": _Listed("inspect", "Print every setting with its effective value."),
-    "openapi": _Listed("inspect", "Print the OpenAPI document."),
+    "strategies": _Listed(
+        "configuration.inspect", "List the strategies in the order in which they are tried."
+    ),
+    "config": _Listed("configuration.config", "Print every setting with its effective value."),
+    "openapi": _Listed("configuration.inspect", "Print the OpenAPI document."),
+    "prune": _Listed("prune", "Delete what has expired now, as the running service does."),
+    "secret": _Listed("configuration.secret", "Create a value for AUTHAPI_SECRET."),
     "db": _Listed("db", "Manage the database schema."),
     "users": _Listed("accounts.users", "Manage accounts."),
     "sessions": _Listed("accounts.sessions", "List and end logins and personal access tokens."),
-    "tokens": _Listed("accounts.tokens", "Create personal access tokens."),
-    "events": _Listed("accounts.events", "List and export security events."),
+    "tokens": _Listed("accounts.tokens", "Create, list and end personal access tokens."),
+    "events": _Listed("accounts.events", "List, follow and export security events."),
     "keys": _Listed("keys", "Manage the keys that sign JWTs."),
     "mail": _Listed("mail", "Test mail, and manage undelivered mail."),
     "webhooks": _Listed("webhooks", "Test webhooks, and manage undelivered events."),
@@ -60,7 +66,7 @@ _SERVE_OPTIONS = {"host": None, "port": range(65536), "workers": range(1, 65)}
 
 
 def main() -> None:
-    """Runs the command line. An AuthAPIError exits with 1 and prints one line on stderr."""
+    """Runs the command line. An AuthAPIError exits with 1 and prints one line, and a hint."""
     # `fork` and `execve` inherit the signal mask (signal(7)). If the parent has blocked one of
     # these signals, only SIGKILL would end this process. Workers inherit the mask from it.
     # Ignored signals stay ignored, as under nohup.
@@ -83,10 +89,13 @@ def main() -> None:
             from authapi.cli.application import select
 
             select(path)
-        app(arguments)
+        app(arguments, prog_name="authapi")
     except AuthAPIError as error:
         detail = getattr(error, "title", None) if not str(error) else str(error)
-        _fail(detail or type(error).__name__)
+        hint = error.hint if isinstance(error, ConfigurationError) else None
+        if isinstance(error, ConfigurationError) and hint is not None:
+            detail = error.message or detail
+        _fail(detail or type(error).__name__, hint=hint)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -96,10 +105,12 @@ def main() -> None:
         _fail(detail)
 
 
-def _fail(message: str) -> NoReturn:
-    from authapi.cli.terminal import printable
+def _fail(message: str, *, hint: str | None = None) -> NoReturn:
+    from authapi.cli.terminal.texts import printable
 
     print(f"authapi: {printable(message)}", file=sys.stderr)
+    if hint is not None:
+        print(f"hint: {printable(hint)}", file=sys.stderr)
     sys.exit(1)
 
 
@@ -154,27 +165,37 @@ def _command(name: str) -> "typer.Typer":
 
 
 def _list_of_commands() -> "typer.Typer":
-    """Returns the command line with all commands, for its help and for a name that is none."""
+    """Returns the command line with all commands, for its help, its completion and other names."""
     import typer
+    from typer.core import TyperGroup
 
-    def run(context: typer.Context) -> None:
-        # Options before the command, such as `--`, have hidden its name from `main`.
-        name = str(context.info_name)
-        _command(name)([name, *context.args])
+    class Listed(TyperGroup):
+        def resolve_command(
+            self, ctx: "Context", args: list[str]
+        ) -> "tuple[str | None, Command | None, list[str]]":
+            # Options before the command, such as `--`, or completion, have hidden its name from
+            # `main`. Its module is imported now.
+            name, command, rest = super().resolve_command(ctx, args)
+            if name in _COMMANDS:
+                group = typer.main.get_command(_command(name))
+                command = group.get_command(ctx, name) if isinstance(group, TyperGroup) else None
+            return name, command, rest
 
-    application = _application()
+    application = _application(Listed)
     for name, listed in _COMMANDS.items():
-        application.command(
-            name,
-            help=listed.help,
-            add_help_option=False,
-            context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-        )(run)
+        application.command(name, help=listed.help)(lambda: None)
     return application
 
 
-def _application() -> "typer.Typer":
+def _application(kind: "type[TyperGroup] | None" = None) -> "typer.Typer":
     import typer
+
+    def print_version(asked: bool) -> None:
+        if asked:
+            from authapi.services.monitoring.statistics import describe_version
+
+            print(describe_version())
+            raise typer.Exit
 
     def describe_app(
         _: Annotated[
@@ -185,16 +206,26 @@ def _application() -> "typer.Typer":
                 help="Use the settings, hooks and engine of this AuthAPI. It precedes the command.",
             ),
         ] = None,
+        __: Annotated[
+            bool,
+            typer.Option(
+                "--version",
+                callback=print_version,
+                is_eager=True,
+                help="Print the versions of authapi, Python and the schema.",
+            ),
+        ] = False,
     ) -> None:
         # `main` has read the option before it imported the module of the command.
         return None
 
     return typer.Typer(
         name="authapi",
+        cls=kind,
+        context_settings={"help_option_names": ["-h", "--help"]},
         help="Run and administer authapi. Settings are AUTHAPI_* variables; see `authapi config`.",
         callback=describe_app,  # typer would make a single command the whole command line
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )

@@ -1,6 +1,5 @@
 """`authapi demo`: fills a development database with example accounts."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -8,7 +7,9 @@ import typer
 
 from authapi.cli.application import settings_of
 from authapi.cli.services import run_with_services
-from authapi.cli.terminal import JSONOption, print_rows
+from authapi.cli.terminal.options import JSONOption
+from authapi.cli.terminal.tables import print_rows
+from authapi.cli.terminal.texts import as_json as as_json_text
 from authapi.crypto.secrets import new_secret
 from authapi.services import Services
 from authapi.services.demo.writer import DemoAccount, DemoData, refuse_production
@@ -34,12 +35,25 @@ def demo(
         return await DemoData(services).fill(chosen)
 
     added = run_with_services(work)
-    rows = [_row(account) for account in added]
     if as_json:
-        print(json.dumps({"password": chosen, "accounts": rows}, default=str, indent=2))
+        rows = [_as_json(account) for account in added]
+        print(as_json_text({"password": chosen, "accounts": rows}))
         return
-    print_rows(rows, as_json=False)
+    print_rows([_row(account) for account in added])
     print(f"\nThe password of all accounts: {chosen}")
+
+
+def _as_json(account: DemoAccount) -> dict[str, object]:
+    user = account.user
+    return {
+        "email": user.email,
+        "name": user.name,
+        "is_superuser": user.is_superuser,
+        "is_active": user.is_active,
+        "email_confirmed_at": user.email_confirmed_at,
+        "password": account.has_password,
+        "app_secret": account.app_secret,
+    }
 
 
 def _row(account: DemoAccount) -> dict[str, object]:

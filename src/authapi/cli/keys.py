@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from authapi.cli.services import run_with_services
-from authapi.cli.terminal import JSONOption, YesOption, confirm, print_one, print_rows
+from authapi.cli.terminal.options import JSONOption, PlainOption, YesOption
+from authapi.cli.terminal.questions import confirm
+from authapi.cli.terminal.tables import print_list, print_one
 from authapi.domain.monitoring.wording import pluralize
 from authapi.domain.signing_key import StoredKey
 from authapi.errors import ConfigurationError, KeyNotPublished, NotFound
@@ -18,9 +20,10 @@ app = typer.Typer(help="Manage the keys that sign JWTs.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_keys(as_json: JSONOption = False) -> None:
+def list_keys(plain: PlainOption = False, as_json: JSONOption = False) -> None:
     """List the keys, oldest first. States: next (published), active (signs), retired."""
-    print_rows([_row(key) for key in _stored_keys()], as_json=as_json)
+    rows = [_row(key) for key in _stored_keys()]
+    print_list(rows, empty="No keys yet.", as_json=as_json, plain=plain)
 
 
 @app.command()
@@ -37,7 +40,7 @@ def rotate(
         try:
             return await services.keys.rotate(early=early)
         except KeyNotPublished as refusal:
-            raise ConfigurationError(f"{refusal}: wait, or use --early") from None
+            raise ConfigurationError(str(refusal), hint="wait, or use --early") from None
 
     key = run_with_services(work)
     print_one({"kid": key.kid, "algorithm": key.algorithm}, as_json=as_json)
@@ -69,7 +72,7 @@ def retire(
         try:
             await services.keys.lifecycle.retire(kid)
         except NotFound:
-            raise ConfigurationError("key not found: see `authapi keys list`") from None
+            raise ConfigurationError("key not found", hint="see `authapi keys list`") from None
         return 1
 
     print(f"Retired: {run_with_services(work, keys='unlocked')}")

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from authapi.cli.services import run_with_services
-from authapi.cli.terminal import JSONOption, print_one, print_rows
+from authapi.cli.terminal.options import JSONOption, PlainOption
+from authapi.cli.terminal.tables import Continuation, print_list, print_one
 from authapi.domain.email_address import parse_email
 from authapi.domain.outbox import OutboxEntry
 from authapi.errors import ConfigurationError, DeliveryFailed, MailDisabled
@@ -37,7 +38,7 @@ def send_test(
         try:
             return await services.queues.send_test_mail_to(recipient, locale=locale)
         except MailDisabled:
-            raise ConfigurationError("mail is disabled: set AUTHAPI_MAIL_URL") from None
+            raise ConfigurationError("mail is disabled", hint="set AUTHAPI_MAIL_URL") from None
         except DeliveryFailed as failure:
             raise ConfigurationError(f"not sent: {failure}") from None
 
@@ -47,10 +48,13 @@ def send_test(
 
 @app.command("list")
 def list_mail(
-    limit: LimitOption = 100, requests: RequestsOption = False, as_json: JSONOption = False
+    limit: LimitOption = 100,
+    requests: RequestsOption = False,
+    plain: PlainOption = False,
+    as_json: JSONOption = False,
 ) -> None:
     """List undelivered mail, oldest first, with its state and last error."""
-    list_entries(REQUEST_KIND if requests else OUTBOX_KIND, limit, as_json=as_json)
+    list_entries(REQUEST_KIND if requests else OUTBOX_KIND, limit, plain=plain, as_json=as_json)
 
 
 @app.command()
@@ -59,12 +63,18 @@ def retry(requests: RequestsOption = False, as_json: JSONOption = False) -> None
     retry_entries(REQUEST_KIND if requests else OUTBOX_KIND, as_json=as_json)
 
 
-def list_entries(kind: str, limit: int, *, as_json: bool) -> None:
+def list_entries(kind: str, limit: int, *, plain: bool, as_json: bool) -> None:
     """Prints the undelivered outbox entries of one kind."""
     entries = run_with_services(
-        lambda services: services.outbox.list_undelivered(kind, limit=limit), keys="locked"
+        lambda services: services.outbox.list_undelivered(kind, limit=limit + 1), keys="locked"
     )
-    print_rows([_row(entry) for entry in entries], as_json=as_json)
+    print_list(
+        [_row(entry) for entry in entries[:limit]],
+        empty="Nothing is undelivered.",
+        as_json=as_json,
+        plain=plain,
+        more=Continuation("--limit", str(10 * limit)) if len(entries) > limit else None,
+    )
 
 
 def retry_entries(kind: str, *, as_json: bool) -> None:

@@ -69,7 +69,9 @@ async def find_user(services: Services, text: str) -> User:
             return await profiles.find(user_id)
         return await profiles.find_by_username(parse_username(text))
     except NotFound:
-        raise ConfigurationError(f"user not found: {text}") from None
+        raise ConfigurationError(
+            f"user not found: {text}", hint="see `authapi users list`"
+        ) from None
 
 
 def as_id(text: str) -> UUID | None:

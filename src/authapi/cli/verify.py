@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from authapi.cli.terminal import JSONOption, print_one, print_rows, printable
+from authapi.cli.terminal.options import JSONOption
+from authapi.cli.terminal.tables import print_one, print_rows
+from authapi.cli.terminal.texts import printable
 from authapi.crypto.jws import CLIENT_CLAIMS, MAX_LENGTH
 from authapi.errors import ConfigurationError
 from authapi.outbound.http_client import HTTPClient, RequestFailed
@@ -133,5 +135,5 @@ def _print(findings: Sequence[Finding], *, accepted: bool, as_json: bool) -> Non
     if as_json:
         print_one({"accepted": accepted, "checks": rows}, as_json=True)
         return
-    print_rows(rows, as_json=False)
+    print_rows(rows)
     print(f"\nThe token is {'accepted' if accepted else 'rejected'}.")

@@ -4,7 +4,8 @@ import typer
 
 from authapi.cli.mail import LimitOption, list_entries, retry_entries
 from authapi.cli.services import run_with_services
-from authapi.cli.terminal import JSONOption, print_rows
+from authapi.cli.terminal.options import JSONOption, PlainOption
+from authapi.cli.terminal.tables import print_list
 from authapi.errors import ConfigurationError, DeliveryFailed
 from authapi.services import Services
 from authapi.services.webhooks import KIND
@@ -18,20 +19,22 @@ def send_test(as_json: JSONOption = False) -> None:
 
     async def work(services: Services) -> list[dict[str, object]]:
         if not services.webhooks.urls:
-            raise ConfigurationError("no webhooks configured: set AUTHAPI_WEBHOOK_URLS")
+            raise ConfigurationError("no webhooks configured", hint="set AUTHAPI_WEBHOOK_URLS")
         receivers = services.webhooks.receivers
         return [await _send_test(services, name, url) for name, url in receivers.items()]
 
     rows = run_with_services(work, keys="locked")
-    print_rows(rows, as_json=as_json)
+    print_list(rows, empty="No webhooks.", as_json=as_json)
     if not all(row["delivered"] for row in rows):
         raise typer.Exit(1)
 
 
 @app.command("list")
-def list_webhooks(limit: LimitOption = 100, as_json: JSONOption = False) -> None:
+def list_webhooks(
+    limit: LimitOption = 100, plain: PlainOption = False, as_json: JSONOption = False
+) -> None:
     """List undelivered events, oldest first, with their state and last error."""
-    list_entries(KIND, limit, as_json=as_json)
+    list_entries(KIND, limit, plain=plain, as_json=as_json)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from authapi.domain.client import parse_ip
 from authapi.domain.monitoring.findings import Finding
 from authapi.errors import ConfigurationError, PasskeysUnavailable
 from authapi.services.factors.webauthn.relying_party import localhost_url, relying_party_of
+from authapi.services.rate_limit_storage import describe_redis
 from authapi.services.rate_limits import RateLimits
 from authapi.services.tokens import read_scanner_keys
 from authapi.settings import Settings
@@ -23,8 +24,9 @@ def check_strategies(subject: Subject) -> Iterator[Finding]:
     settings = subject.settings
     yield run_check("strategies", lambda: ", ".join(Registry.load(subject.build_services()).names))
     if "basic" in settings.strategies:
-        message = "basic sends the password with every request and has no logout"
-        yield Finding("strategies", "warning", message)
+        fact = "basic sends the password with every request and has no logout"
+        remedy = "remove it from AUTHAPI_STRATEGIES, or use it only for scripts"
+        yield Finding.advising("strategies", "warning", fact, remedy)
 
 
 def check_limits(subject: Subject) -> Iterator[Finding]:
@@ -32,24 +34,41 @@ def check_limits(subject: Subject) -> Iterator[Finding]:
     settings = subject.settings
     is_behind_proxy = settings.public_url is not None and settings.cookie_secure
     if is_behind_proxy and not settings.trusted_proxies:
-        message = (
+        fact = (
             "https ends at a proxy, and AUTHAPI_TRUSTED_PROXIES is empty: all clients have the "
             "address of the proxy and share its rate limits"
         )
-        yield Finding("limits", "warning", message)
+        remedy = "name the networks of the proxy, such as 10.0.0.0/8"
+        yield Finding.advising("limits", "warning", fact, remedy)
     if settings.redis_url is None and settings.workers > 1:
-        message = f"each of {settings.workers} processes counts separately: set AUTHAPI_REDIS_URL"
-        yield Finding("limits", "warning", message)
+        fact = f"each of {settings.workers} processes counts separately"
+        yield Finding.advising("limits", "warning", fact, "set AUTHAPI_REDIS_URL")
     if settings.redis_url is not None:
-        yield run_check("limits", lambda: _check_rate_limit_storage(settings))
+        found = run_check("limits", lambda: _check_rate_limit_storage(settings))
+        yield found
+        if found.verdict == "ok":
+            yield from _check_eviction(settings)
 
 
 def _check_rate_limit_storage(settings: Settings) -> str:
     if not asyncio.run(RateLimits(settings).ping()):
         raise ConfigurationError(
-            "the rate limit storage does not respond: limits fall back to memory"
+            "the rate limit storage does not respond: limits fall back to memory",
+            hint="check AUTHAPI_REDIS_URL, and that the server runs",
         )
     return "the rate limit storage responds"
+
+
+def _check_eviction(settings: Settings) -> Iterator[Finding]:
+    server = asyncio.run(describe_redis(settings))
+    if server is None:
+        return  # the server does not tell
+    if server.policy in ("", "noeviction"):
+        yield Finding("limits", "ok", f"{server.version}, which evicts no counters")
+        return
+    fact = f"{server.version} evicts counters when its memory is full ({server.policy})"
+    remedy = "set maxmemory-policy noeviction, in a server of its own"
+    yield Finding.advising("limits", "warning", fact, remedy)
 
 
 def check_transport(subject: Subject) -> Iterator[Finding]:
@@ -58,8 +77,9 @@ def check_transport(subject: Subject) -> Iterator[Finding]:
     address = parse_ip(settings.host)
     is_loopback = settings.host == "localhost" if address is None else address.is_loopback
     if not settings.cookie_secure and not is_loopback:
-        message = "plain http on a non-loopback address: passwords and cookies are sent unencrypted"
-        yield Finding("transport", "warning", message)
+        fact = "plain http on a non-loopback address: passwords and cookies are sent unencrypted"
+        remedy = "serve https by a proxy, and set AUTHAPI_PUBLIC_URL"
+        yield Finding.advising("transport", "warning", fact, remedy)
 
 
 def check_http(_: Subject) -> Iterator[Finding]:
@@ -86,8 +106,8 @@ def check_docs(subject: Subject) -> Iterator[Finding]:
     """Whether the docs page is public."""
     settings = subject.settings
     if settings.env == "production" and settings.docs_enabled:
-        message = f"{settings.prefix}/docs, /openapi.json and the password grant are public"
-        yield Finding("docs", "warning", message)
+        fact = f"{settings.prefix}/docs, /openapi.json and the password grant are public"
+        yield Finding.advising("docs", "warning", fact, "set AUTHAPI_DOCS=false")
 
 
 def check_leaks(subject: Subject) -> Iterator[Finding]:
@@ -102,6 +122,11 @@ def check_leaks(subject: Subject) -> Iterator[Finding]:
 
 def check_mail(subject: Subject) -> Iterator[Finding]:
     """Whether mail can be sent."""
+    settings = subject.settings
+    if settings.env == "production" and not settings.sends_mail:
+        fact = "off: nobody can confirm an address or reset a password"
+        yield Finding.advising("mail", "warning", fact, "set AUTHAPI_MAIL_URL")
+        return
     yield run_check("mail", lambda: asyncio.run(_check_mail(subject)))
 
 

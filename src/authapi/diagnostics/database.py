@@ -6,7 +6,12 @@ from datetime import timedelta
 
 from authapi.clock import now
 from authapi.diagnostics.second_factors import check_accounts
-from authapi.diagnostics.subject import Subject, run_check
+from authapi.diagnostics.subject import (
+    Subject,
+    database_exists,
+    is_current,
+    run_check,
+)
 from authapi.domain.monitoring.findings import Finding
 from authapi.domain.monitoring.wording import pluralize
 from authapi.errors import AuthAPIError
@@ -32,23 +37,24 @@ def check_database(subject: Subject) -> Iterator[Finding]:
 
     finding = run_check("database", check)
     if settings.migrates and finding.verdict == "error" and _is_reachable(settings):
-        finding = Finding(
-            "database", "warning", f"{finding.message}, or start authapi serve, which does it"
-        )
-    if finding.verdict == "ok" and _database_exists(settings):
+        start = "start authapi serve, which does it"
+        remedy = start if finding.remedy is None else f"{finding.remedy}, or {start}"
+        finding = Finding.advising("database", "warning", finding.fact, remedy)
+    if finding.verdict == "ok" and database_exists(settings):
         changes = run_check("database", lambda: _check_writable(settings))
         finding = finding if changes.verdict == "ok" else changes
     yield finding
     url = settings.resolved_database_url
     if finding.verdict == "ok" and _is_pooled(url):
-        message = (
+        fact = (
             "connected through a connection pooler: statements are not prepared, and the identity"
-            " cache is disabled; connect to PostgreSQL directly for better performance"
+            " cache is disabled"
         )
-        yield Finding("database", "warning", message)
+        remedy = "connect to PostgreSQL directly for better performance"
+        yield Finding.advising("database", "warning", fact, remedy)
     if settings.env == "production" and url.startswith("postgres") and "sslmode=verify" not in url:
-        message = "the server is not verified: add ?sslmode=verify-full unless it is local"
-        yield Finding("database", "warning", message)
+        remedy = "add ?sslmode=verify-full unless it is local"
+        yield Finding.advising("database", "warning", "the server is not verified", remedy)
 
 
 def _check_writable(settings: Settings) -> str:
@@ -70,17 +76,13 @@ def check_privileges(subject: Subject) -> Iterator[Finding]:
     except AuthAPIError:
         return  # the finding on the database says so
     for lack in found:
-        message = f"{lack.message}: {lack.grant}"
         if lack.fails_requests:
-            yield Finding("privileges", "error", message)
+            yield Finding.advising("privileges", "error", lack.message, lack.grant)
         else:
-            yield Finding("privileges", "warning", f"{message}, or old events are never removed")
+            remedy = f"{lack.grant}, or old events are never removed"
+            yield Finding.advising("privileges", "warning", lack.message, remedy)
     if not found:
         yield Finding("privileges", "ok", "the database role has all required privileges")
-
-
-def _database_exists(settings: Settings) -> bool:
-    return settings.database_url is not None or settings.data_dir.exists()
 
 
 def _is_reachable(settings: Settings) -> bool:
@@ -98,20 +100,12 @@ def _is_pooled(url: str) -> bool:
         return False
 
 
-def _is_current(settings: Settings) -> bool:
-    try:
-        migrations.require_current(settings.resolved_database_url, names=TableNames.of(settings))
-    except AuthAPIError:
-        return False
-    return True
-
-
 def check_signing_keys(subject: Subject) -> Iterator[Finding]:
     """Whether the secret decrypts the signing keys."""
     settings = subject.settings
     # Read-only: without a secret there are no keys yet, and a check must not create them.
     has_secret = settings.secret is not None or (settings.data_dir / "secret").exists()
-    if not has_secret or not _is_current(settings):
+    if not has_secret or not is_current(settings):
         return
     yield run_check("signing keys", lambda: asyncio.run(_check_keys(subject)))
 
@@ -131,18 +125,19 @@ async def _check_keys(subject: Subject) -> str:
 def check_addresses(subject: Subject) -> Iterator[Finding]:
     """Whether recent requests had an address of a client."""
     settings = subject.settings
-    if not _database_exists(settings) or not _is_current(settings):
+    if not database_exists(settings) or not is_current(settings):
         return
     try:
         count = asyncio.run(_count_without_address(subject))
     except AuthAPIError:
         return  # the finding on the database says so
     if count:
-        message = (
+        fact = (
             f"{count} event(s) of the last day have no valid client address; such requests share "
-            "one rate limit: check the X-Forwarded-For that the proxy sends"
+            "one rate limit"
         )
-        yield Finding("addresses", "warning", message)
+        remedy = "check the X-Forwarded-For that the proxy sends"
+        yield Finding.advising("addresses", "warning", fact, remedy)
 
 
 async def _count_without_address(subject: Subject) -> int:
@@ -156,7 +151,7 @@ async def _count_without_address(subject: Subject) -> int:
 def check_second_factors(subject: Subject) -> Iterator[Finding]:
     """Whether the stored second factors match the accounts, and the clock that of the database."""
     settings = subject.settings
-    if not _database_exists(settings) or not _is_current(settings):
+    if not database_exists(settings) or not is_current(settings):
         return
     try:
         yield from asyncio.run(_check_second_factors(subject))

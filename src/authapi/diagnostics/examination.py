@@ -1,9 +1,9 @@
 """All checks, in the order of their findings."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
-from authapi.diagnostics import configuration, database, files
+from authapi.diagnostics import configuration, database, files, operation
 from authapi.diagnostics.background import Checks
 from authapi.diagnostics.second_factors import check_policy
 from authapi.diagnostics.subject import Subject
@@ -45,8 +45,32 @@ CHECKS: Mapping[str, Check] = {
     "second factors": database.check_second_factors,
     "passkeys": configuration.check_passkeys,
     "pages": configuration.check_pages,
+    "operation": operation.check_operation,
+    "disk": operation.check_disk,
 }
 """By what they check. Each blocks, and opens and closes what it needs."""
+
+GROUPS: Mapping[str, Collection[str]] = {
+    "Settings": ("settings", "strategies", "docs", "leak reports", "pages"),
+    "Database": ("database", "privileges", "connections", "clock", "disk"),
+    "Keys": ("secret", "signing keys", "key rotation", "data folder"),
+    "Limits": ("limits", "addresses"),
+    "Mail": ("mail", "outbox"),
+    "Second factors": ("second factors", "passkeys"),
+    "Network": ("transport", "http", "routes", "public url"),
+    "Housekeeping": ("cleanup",),
+}
+"""The checks of each group of a report, by the `check` of their findings."""
+
+
+def grouped(findings: Iterable[Finding]) -> Mapping[str, Sequence[Finding]]:
+    """Returns the findings by group; one that no group names is of the first."""
+    groups = {check: group for group, checks in GROUPS.items() for check in checks}
+    first = next(iter(GROUPS))
+    found: dict[str, list[Finding]] = {group: [] for group in GROUPS}
+    for item in findings:
+        found[groups.get(item.check, first)].append(item)
+    return {group: items for group, items in found.items() if items}
 
 
 def checks_of(subject: Subject) -> Checks:

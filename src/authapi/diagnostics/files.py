@@ -30,12 +30,13 @@ def check_data_dir(subject: Subject) -> Iterator[Finding]:
 def _check_secret_file(path: Path) -> Finding:
     finding = _check_mode(path, "secret")
     if finding.verdict == "ok" and other_readers(path) is not None:
-        return Finding("secret", "error", f"{path} is readable by its group: chmod g-r")
+        return Finding.advising("secret", "error", f"{path} is readable by its group", "chmod g-r")
     return finding
 
 
 def _check_mode(path: Path, what: str) -> Finding:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o007:
-        return Finding(what, "error", f"{path} is accessible to all users (mode {mode:04o})")
+        fact = f"{path} is accessible to all users (mode {mode:04o})"
+        return Finding.advising(what, "error", fact, "chmod o-rwx")
     return Finding(what, "ok", f"{path} has mode {mode:04o}")

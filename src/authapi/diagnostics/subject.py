@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from authapi.domain.monitoring.findings import Finding
-from authapi.errors import AuthAPIError, StorageUnavailable
+from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
 from authapi.services import Services
 from authapi.settings import Settings
+from authapi.storage import migrations
+from authapi.storage.names import TableNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,22 @@ def run_check(check: str, run: Callable[[], str]) -> Finding:
     try:
         return Finding(check, "ok", run())
     except StorageUnavailable as error:
-        return Finding(check, "error", error.title)
+        return Finding(check, "error", str(error) or error.title)
+    except ConfigurationError as error:
+        return Finding(check, "error", str(error), error.hint)
     except AuthAPIError as error:
         return Finding(check, "error", str(error))
+
+
+def database_exists(settings: Settings) -> bool:
+    """Returns whether there is a database to look at: a check must not create it."""
+    return settings.database_url is not None or settings.data_dir.exists()
+
+
+def is_current(settings: Settings) -> bool:
+    """Returns whether the database answers and has the schema of this release."""
+    try:
+        migrations.require_current(settings.resolved_database_url, names=TableNames.of(settings))
+    except AuthAPIError:
+        return False
+    return True

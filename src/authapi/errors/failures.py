@@ -11,7 +11,16 @@ class AuthAPIError(Exception):
 
 
 class ConfigurationError(AuthAPIError):
-    """The settings, data folder or routes are not valid. The text is one line for operators."""
+    """The settings, data folder or routes are not valid. The text is one line for operators.
+
+    `hint` is what to do about it, if one thing helps. The text ends with it; a command prints
+    `message` and the hint on lines of their own.
+    """
+
+    def __init__(self, message: str = "", *, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}: {hint}")
+        self.message = message
+        self.hint = hint
 
 
 class TokenError(AuthAPIError):

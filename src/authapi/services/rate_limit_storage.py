@@ -12,6 +12,7 @@ nor ends a window.
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -127,6 +128,36 @@ def redis_storage(settings: Settings) -> RedisStorage | None:
     pool = storage.bridge.get_connection().connection_pool  # type: ignore[attr-defined]  # limits
     pool.connection_class = _with_own_name_resolution(pool.connection_class)
     return storage
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """What a server says about itself."""
+
+    version: str
+    """Its name and version."""
+    policy: str
+    """What it does when its memory is full; empty if it does not tell."""
+
+
+async def describe_redis(settings: Settings) -> RedisServer | None:
+    """Returns what the server at `redis_url` says about itself; None if it does not answer.
+
+    Raises ConfigurationError as `redis_storage` does.
+    """
+    storage = redis_storage(settings)
+    if storage is None:
+        return None
+    try:
+        connection = storage.bridge.get_connection()  # type: ignore[attr-defined]  # limits
+        info: Mapping[str, object] = await connection.info()
+    except Exception:
+        return None  # also a role that may not ask
+    finally:
+        await close_redis(storage)
+    name = str(info.get("server_name") or "redis").capitalize()
+    version = info.get("valkey_version") or info.get("redis_version")
+    return RedisServer(f"{name} {version}", str(info.get("maxmemory_policy", "")))
 
 
 async def close_redis(storage: RedisStorage) -> None:

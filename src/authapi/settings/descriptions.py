@@ -1,11 +1,24 @@
-"""The effective settings for people and programs, without secrets."""
+"""The settings for people and programs: effective values, without secrets, and descriptions.
 
-from collections.abc import Mapping, Sequence
+The docstrings of the settings are read here, from the source, and not by pydantic
+(`use_attribute_docstrings`): it would read them at each start of a service, in 30 ms.
+"""
+
+import ast
+import inspect
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
+from textwrap import wrap
 
-from pydantic import SecretStr
+from pydantic import BeforeValidator, SecretStr
+from pydantic_settings import BaseSettings
 
+from authapi.domain.monitoring.wording import duration_in_words
 from authapi.settings.service import Settings
+from authapi.settings.values.durations import as_seconds
 
 HIDDEN = "(hidden)"
 """In place of a secret."""
@@ -23,6 +36,99 @@ def changed_settings(settings: Settings) -> Sequence[str]:
         for name, field in type(settings).model_fields.items()
         if getattr(settings, name) != field.get_default(call_default_factory=True)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The description of a setting."""
+
+    name: str
+    group: str
+    """What its class says about its settings."""
+    default: str
+    """As a variable has it; empty without a default, or with one that depends on the machine."""
+    text: str
+
+    @property
+    def variable(self) -> str:
+        """The variable of the environment."""
+        return f"AUTHAPI_{self.name.upper()}"
+
+
+def reference() -> Sequence[Described]:
+    """Returns the descriptions of all settings, in the order of `Settings`."""
+    texts, groups = dict[str, str](), dict[str, str]()
+    for kind in Settings.__mro__:
+        if issubclass(kind, BaseSettings) and kind is not BaseSettings:
+            for name, text in _docstrings(kind):
+                texts[name], groups[name] = text, inspect.cleandoc(kind.__doc__ or "").split(".")[0]
+    return [
+        Described(name, groups[name], _default_in_words(name), texts[name])
+        for name in Settings.model_fields
+    ]
+
+
+def template() -> str:
+    """Returns an `.env` file with all settings as comments, with descriptions and defaults."""
+    lines = ["# Settings of authapi. Remove the # before a line to change its setting.", ""]
+    for it in reference():
+        lines += [f"# {line}" for line in wrap(it.text, 98)]
+        lines += [f"#{it.variable}={_quoted(it.default)}", ""]
+    return "\n".join(lines)
+
+
+def value_in_words(name: str, value: object) -> str:
+    """Returns a value as its variable has it, with durations in words. Secrets are hidden."""
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return HIDDEN
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, timedelta):
+        return duration_in_words(value)
+    if isinstance(value, float | int) and _is_seconds(name):
+        return duration_in_words(timedelta(seconds=value))
+    if isinstance(value, Mapping):
+        return "; ".join(
+            f"{key}={text if isinstance(text, str) else ' '.join(sorted(text))}"
+            for key, text in value.items()
+        )
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _default_in_words(name: str) -> str:
+    field = Settings.model_fields[name]
+    if field.default_factory is not None:
+        return ""
+    return value_in_words(name, field.default)
+
+
+def _is_seconds(name: str) -> bool:
+    return any(
+        isinstance(it, BeforeValidator) and it.func is as_seconds
+        for it in Settings.model_fields[name].metadata
+    )
+
+
+def _docstrings(kind: type) -> Iterator[tuple[str, str]]:
+    source = inspect.getsource(sys.modules[kind.__module__])
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
+            for field, after in pairwise(node.body):
+                if (
+                    isinstance(field, ast.AnnAssign)
+                    and isinstance(field.target, ast.Name)
+                    and isinstance(after, ast.Expr)
+                    and isinstance(after.value, ast.Constant)
+                ):
+                    yield field.target.id, " ".join(str(after.value.value).split())
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}'" if any(character in text for character in " #\"'") else text
 
 
 def _plain(value: object) -> object:

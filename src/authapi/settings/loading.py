@@ -11,6 +11,7 @@ from authapi.settings.http import EdgeSettings
 from authapi.settings.issuer import TableSettings
 from authapi.settings.service import Settings
 from authapi.settings.unknown_variables import describe, find_unknown_variables, warn_once
+from authapi.settings.values.problems import problem_in_words
 
 
 def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
@@ -45,6 +46,7 @@ def warn_unknown_settings(kind: type[EdgeSettings], *, silently: bool = False) -
     warn_once(unknown_settings(kind), silently=silently)
 
 
+_HINT = "`authapi config --describe` says what each setting takes"
 _Kind = TypeVar("_Kind", bound=BaseSettings)
 
 
@@ -52,11 +54,14 @@ def _load(kind: type[_Kind], overrides: Mapping[str, object]) -> _Kind:
     try:
         return kind(**dict(overrides))  # type: ignore[arg-type]  # pydantic validates
     except ValidationError as error:
-        problems = []
-        for item in error.errors(include_input=False, include_url=False, include_context=False):
+        problems, items = [], error.errors(include_input=False, include_url=False)
+        for item in items:
             name = f"AUTHAPI_{str(item['loc'][0]).upper()}: " if item["loc"] else ""
-            problems.append(name + item["msg"].removeprefix("Value error, "))
-        raise ConfigurationError("; ".join(problems)) from None
+            problems.append(name + problem_in_words(item))
+        refusal = ConfigurationError("; ".join(problems))
+        if all(item["type"] != "value_error" for item in items):  # our own words say what to do
+            refusal.hint = _HINT
+        raise refusal from None
     except SettingsError as error:
         # pydantic-settings wraps the errors of sources, also those of `SecretFilesSource`.
         if isinstance(error.__cause__, ConfigurationError):

@@ -26,6 +26,7 @@ from authapi.storage.tables.factors.recovery_codes import RecoveryCodeTable
 from authapi.storage.tables.factors.totp_factors import TOTPFactorTable
 from authapi.storage.tables.factors.used_challenges import UsedChallengeTable
 from authapi.storage.tables.monitoring.counts import CountTable
+from authapi.storage.tables.monitoring.live_sessions import LiveSessionTable
 from authapi.storage.tables.outbox import OutboxTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.sessions import SessionTable
@@ -53,6 +54,7 @@ class Store:
     passkeys: PasskeyTable
     used_challenges: UsedChallengeTable
     counts: CountTable
+    live_sessions: LiveSessionTable
     tables: Tables
     changed: set[UUID]
     """Users that this transaction changed, or whose sessions it changed. The tables add to it."""
@@ -82,6 +84,7 @@ class Store:
             passkeys=PasskeyTable(connection, tables),
             used_challenges=UsedChallengeTable(connection, tables),
             counts=CountTable(connection, tables),
+            live_sessions=LiveSessionTable(connection, tables),
             tables=tables,
             changed=changed,
             connection=connection,

@@ -17,7 +17,7 @@ def test_list_and_export(run: Run) -> None:
     def rows(*options: str) -> list[dict[str, Any]]:
         done = run("events", "list", "--json", *options)
         assert done.returncode == 0, done.stderr
-        found: list[dict[str, Any]] = json.loads(done.stdout)
+        found: list[dict[str, Any]] = json.loads(done.stdout)["items"]
         return found
 
     made = run("users", "create", "alice@example.com", "--json", text=PASSWORD)
@@ -72,7 +72,7 @@ def test_ip_filter_accepts_every_notation(run: Run, sqlite_url: str) -> None:
         ("192.0.2.1", "::ffff:c000:201"),
     ):
         done = run("events", "list", "--json", "--ip", asked, database_url=sqlite_url)
-        assert [row["ip"] for row in json.loads(done.stdout)] == [ip], asked
+        assert [row["ip"] for row in json.loads(done.stdout)["items"]] == [ip], asked
         done = run("events", "export", "--ip", asked, database_url=sqlite_url)
         assert [json.loads(line)["ip"] for line in done.stdout.splitlines()] == [ip], asked
 

@@ -53,10 +53,12 @@ def test_an_operator_shows_and_resets_factors(run: Run, tmp_path: Path) -> None:
     assert done.stdout == "Reset. All logins have ended.\n"
     shown = json.loads(run("users", "factors", "alice@example.com", "--json").stdout)
     assert (shown["mfa"], shown["recovery_codes_left"]) == (False, None)
-    events = json.loads(run("events", "list", "--user", "alice@example.com", "--json").stdout)
+    events = json.loads(run("events", "list", "--user", "alice@example.com", "--json").stdout)[
+        "items"
+    ]
     [event] = [item for item in events if item["type"] == EventType.FACTORS_RESET.value]
     assert event["actor_id"] is None
-    waiting = json.loads(run("mail", "list", "--json").stdout)
+    waiting = json.loads(run("mail", "list", "--json").stdout)["items"]
     assert waiting[-1]["purpose"] == "factors_reset"
     done = run("users", "reset-factors", "alice@example.com", "--yes")
     assert done.stdout == "The account has no second factor.\n"

@@ -51,7 +51,7 @@ def people(run: Run) -> dict[str, dict[str, Any]]:
 def names(run: Run, *options: str) -> list[str]:
     done = run("users", "list", "--json", *options, **SETTINGS)
     assert done.returncode == 0, done.stderr
-    return [user["email"].partition("@")[0] for user in json.loads(done.stdout)]
+    return [user["email"].partition("@")[0] for user in json.loads(done.stdout)["items"]]
 
 
 def test_list_filters_and_sorts(run: Run, people: dict[str, dict[str, Any]]) -> None:
@@ -90,7 +90,9 @@ def test_roles_are_granted_and_revoked(run: Run, people: dict[str, dict[str, Any
     assert roles() == []
     done = run("users", "roles", "alice@example.com", "nope", **SETTINGS)
     assert "AUTHAPI_ROLES" in failed_with_one_line(done)
-    [token] = json.loads(run("sessions", "list", "alice@example.com", "--json", **SETTINGS).stdout)
+    [token] = json.loads(run("sessions", "list", "alice@example.com", "--json", **SETTINGS).stdout)[
+        "items"
+    ]
     assert token["scopes"] == []
 
 
@@ -103,9 +105,9 @@ def test_last_superuser_cannot_be_demoted_or_deleted(
     ):
         assert "last active superuser" in failed_with_one_line(run("users", *command))
     done = run("users", "superuser", "alice@example.com", "--json")
-    assert json.loads(done.stdout)["superuser"] is True
+    assert json.loads(done.stdout)["is_superuser"] is True
     done = run("users", "superuser", people["root"]["id"], "--off", "--json")
-    assert json.loads(done.stdout)["superuser"] is False
+    assert json.loads(done.stdout)["is_superuser"] is False
     assert run("users", "delete", people["root"]["id"], "--yes").stdout == "Deleted.\n"
     assert "user not found" in failed_with_one_line(run("users", "delete", "root@example.com"))
     assert names(run) == ["alice", "bob"]
@@ -119,7 +121,7 @@ def test_invite_and_invite_again(run: Run) -> None:
     assert "is in use" in failed_with_one_line(again)
     done = run("users", "invite-again", "CAROL@example.com", "--json")
     assert json.loads(done.stdout)["email"] == "carol@example.com"
-    waiting = json.loads(run("mail", "list", "--json").stdout)
+    waiting = json.loads(run("mail", "list", "--json").stdout)["items"]
     assert [entry["purpose"] for entry in waiting] == ["invitation", "invitation"]
     run("users", "set-password", "carol@example.com", text=f"{PASSWORD}\n")
     again = run("users", "invite-again", "carol@example.com")
@@ -136,7 +138,7 @@ def test_send_a_link_for_a_new_password(run: Run, people: dict[str, dict[str, An
     done = run("users", "reset-link", "ALICE@example.com", "--json")
     assert json.loads(done.stdout)["id"] == people["alice"]["id"]
     assert "token=" not in done.stdout
-    waiting = json.loads(run("mail", "list", "--json").stdout)
+    waiting = json.loads(run("mail", "list", "--json").stdout)["items"]
     assert [entry["purpose"] for entry in waiting] == ["reset"]
     without_mail = run("users", "reset-link", "alice@example.com", mail_url="none:")
     assert "sends no mail" in failed_with_one_line(without_mail)
@@ -152,7 +154,9 @@ def test_end_all_sessions_of_a_user(run: Run, people: dict[str, dict[str, Any]])
     run("tokens", "create", "bob@example.com", "--name", "z")
     assert run("sessions", "end", "--user", "alice@example.com", "--yes").stdout == "Ended: 2\n"
     assert run("sessions", "end", "--user", "alice@example.com", "--yes").stdout == "Ended: 0\n"
-    assert len(json.loads(run("sessions", "list", "bob@example.com", "--json").stdout)) == 1
+    assert (
+        len(json.loads(run("sessions", "list", "bob@example.com", "--json").stdout)["items"]) == 1
+    )
 
 
 def test_password_from_standard_input_is_normalized(run: Run) -> None:
@@ -196,15 +200,15 @@ def test_user_names(run: Run) -> None:
     shown = json.loads(run("users", "username", "alice", "Carol", "--json", **both).stdout)
     assert (shown["email"], shown["username"]) == ("alice@example.com", "Carol")
     assert json.loads(run("users", "show", "CAROL", "--json", **both).stdout) == shown
-    found = json.loads(run("users", "list", "--username", "CA", "--json", **both).stdout)
+    found = json.loads(run("users", "list", "--username", "CA", "--json", **both).stdout)["items"]
     assert found == [shown]
     assert failed_with_one_line(run("users", "show", "alice", **both)) == (
-        "authapi: user not found: alice"
+        "authapi: user not found: alice: see `authapi users list`"
     )
     events = run(
         "events", "list", "--user", "carol", "--type", "username_changed", "--json", **both
     )
-    assert len(json.loads(events.stdout)) == 1
+    assert len(json.loads(events.stdout)["items"]) == 1
     assert (
         json.loads(run("users", "username", "carol", "--json", **both).stdout)["username"] is None
     )

@@ -1,5 +1,6 @@
-"""`authapi events`: lists and exports security events."""
+"""`authapi events`: lists, follows and exports security events."""
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -8,8 +9,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from authapi.cli.services import as_id, find_user, run_with_services
-from authapi.cli.terminal import JSONOption, Progress, print_rows
+from authapi.cli.accounts.tailing import follow
+from authapi.cli.services import as_id, find_user, parse_id, run_with_services
+from authapi.cli.terminal.options import JSONOption, PlainOption
+from authapi.cli.terminal.progress import Progress
+from authapi.cli.terminal.tables import Continuation, print_list
+from authapi.cli.terminal.texts import as_text
 from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
 from authapi.domain.client import canonical_ip
@@ -20,7 +25,7 @@ from authapi.web.answers.event_files import EVENT_FILE_FORMATS
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
-app = typer.Typer(help="List and export security events.", no_args_is_help=True)
+app = typer.Typer(help="List, follow and export security events.", no_args_is_help=True)
 
 UserOption = Annotated[
     str | None,
@@ -41,16 +46,54 @@ def list_events(
     ip: IPOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="ID", help="Start before this event.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    plain: PlainOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """List events, newest first."""
 
     async def work(services: Services) -> list[Event]:
         event_filter = await _event_filter(services, user, kind, ip, since, until)
-        return list(await services.audit.search(event_filter, limit=limit))
+        # One event more tells whether the list goes on.
+        return list(await services.audit.search(event_filter, before=start, limit=limit + 1))
 
-    print_rows([_row(event) for event in run_with_services(work)], as_json=as_json)
+    start = None if before is None else parse_id(before)
+    found = run_with_services(work, keys="locked")
+    events = found[:limit]
+    print_list(
+        [_row(event) for event in events],
+        empty="No events match.",
+        as_json=as_json,
+        plain=plain,
+        more=Continuation("--before", str(events[-1].id)) if len(found) > limit else None,
+        items=[_as_json(event) for event in events] if as_json else None,
+    )
+
+
+@app.command()
+def tail(
+    user: UserOption = None,
+    kind: TypeOption = None,
+    ip: IPOption = None,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, max=10_000, help="Past events first.")
+    ] = 10,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Seconds between two looks.")
+    ] = 2.0,
+    as_json: JSONOption = False,
+) -> None:
+    """Print events as they are recorded, oldest first, until Ctrl-C. With --json, JSON lines."""
+
+    async def work(services: Services) -> None:
+        event_filter = await _event_filter(services, user, kind, ip, None, None)
+        async for event in follow(services, event_filter, lines=lines, interval=interval):
+            print(json.dumps(_as_json(event)) if as_json else _line(event), flush=True)
+
+    run_with_services(work, keys="locked")
 
 
 @app.command()
@@ -78,10 +121,10 @@ def export(
         async for text in services.audit.export(event_filter, write):
             sys.stdout.write(text)
             if is_watched:
-                progress.show(f"{count:,} events written")
+                progress.show("events written", count)
 
     with progress:
-        run_with_services(work)
+        run_with_services(work, keys="locked")
 
 
 async def _event_filter(
@@ -120,6 +163,18 @@ def _parse_time(text: str) -> datetime:
         raise ConfigurationError(
             "times must be like 2026-11-23T08:00:00Z (RFC 3339) or a date like 2026-11-23"
         ) from None
+
+
+def _as_json(event: Event) -> dict[str, object]:
+    """Returns an event as the API describes it to a superuser."""
+    from authapi.web.schemas.administration import AdminEventOut  # pydantic models
+
+    return AdminEventOut.of(event).model_dump(mode="json")
+
+
+def _line(event: Event) -> str:
+    parts = (event.at, event.type.value, event.outcome, event.user_id, event.client.ip)
+    return "  ".join(map(as_text, (*parts, dict(event.detail))))
 
 
 def _row(event: Event) -> dict[str, object]:

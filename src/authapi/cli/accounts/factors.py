@@ -3,14 +3,17 @@
 from functools import partial
 
 from authapi.cli.services import UserArgument, find_user, run_with_services
-from authapi.cli.terminal import JSONOption, YesOption, confirm, print_one, printable
+from authapi.cli.terminal.options import JSONOption, YesOption
+from authapi.cli.terminal.questions import confirm
+from authapi.cli.terminal.tables import print_one
+from authapi.cli.terminal.texts import printable
 from authapi.domain.monitoring.wording import pluralize
 from authapi.services import Services
 
 
 def show_factors(user: UserArgument, as_json: JSONOption = False) -> None:
     """Show the second factors of an account."""
-    print_one(run_with_services(partial(_row, text=user)), as_json=as_json)
+    print_one(run_with_services(partial(_row, text=user), keys="locked"), as_json=as_json)
 
 
 def reset_factors(user: UserArgument, yes: YesOption = False) -> None:
@@ -20,7 +23,8 @@ def reset_factors(user: UserArgument, yes: YesOption = False) -> None:
     stay. The running service tells the owner by mail.
     """
     if not yes:
-        confirm(f"This removes {run_with_services(partial(_describe, text=user))}")
+        described = run_with_services(partial(_describe, text=user), keys="locked")
+        confirm(f"This removes {described}")
 
     async def work(services: Services) -> bool:
         target = await find_user(services, user)

@@ -12,7 +12,10 @@ from typing import Annotated, BinaryIO, Literal
 import typer
 
 from authapi.cli.services import run_with_services
-from authapi.cli.terminal import JSONOption, Progress, print_one, printable
+from authapi.cli.terminal.options import JSONOption
+from authapi.cli.terminal.progress import Progress
+from authapi.cli.terminal.tables import print_one
+from authapi.cli.terminal.texts import printable
 from authapi.errors import ConfigurationError
 from authapi.services import Services
 from authapi.services.accounts.importing import (
@@ -112,8 +115,7 @@ class _RejectedLines:
         self._count += 1
         if self._count <= _MAX_PRINTED:
             parts = (f"line {line}", printable(field)[:_MAX_FIELD_LENGTH], reason)
-            self._progress.clear()
-            print(": ".join(filter(None, parts)), file=sys.stderr)
+            self._progress.print(": ".join(filter(None, parts)))
 
     def finish(self) -> None:
         if self._count > _MAX_PRINTED:
@@ -121,13 +123,14 @@ class _RejectedLines:
 
 
 def _shown(progress: Progress, *, dry_run: bool) -> OnProgress:
-    done = "compared" if dry_run else "imported"
+    done = "lines compared" if dry_run else "lines imported"
 
     def show(lines: int, total: int | None) -> None:
         if total is None:
-            progress.show(f"{lines:,} lines checked")
+            progress.show("lines checked", lines)
         else:
-            progress.show(f"{lines:,} of {total:,} lines {done}")
+            progress.show("lines checked", total, total)
+            progress.show(done, lines, total)
 
     return show
 
@@ -158,4 +161,4 @@ def _write_accounts(url: str, table: _ForeignTable, spool: BinaryIO, progress: P
     lines = lines_from_fastapi_users(url, table.name, with_ids=table.with_ids)
     for number, line in enumerate(lines, 1):
         spool.write(line)
-        progress.show(f"{number:,} accounts read")
+        progress.show("accounts read", number)

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from authapi.cli.terminal import JSONOption, print_one
+from authapi.cli.terminal.options import JSONOption
+from authapi.cli.terminal.progress import waiting
+from authapi.cli.terminal.tables import print_one
 from authapi.crypto.passwords import Cost, PasswordHasher
 from authapi.errors import ConfigurationError
 
@@ -27,7 +29,20 @@ def calibrate(
     as_json: JSONOption = False,
 ) -> None:
     """Propose argon2id parameters for the target time, with as much memory as possible."""
-    target, minimum_time = milliseconds / 1000, _measure(_MINIMUM)
+    with waiting("Measuring password hashes"):
+        best, duration = _propose(milliseconds / 1000, memory)
+    row: dict[str, object] = {
+        "AUTHAPI_ARGON2_MEMORY": best.memory,
+        "AUTHAPI_ARGON2_PASSES": best.passes,
+        "AUTHAPI_ARGON2_LANES": best.lanes,
+        "milliseconds": round(duration * 1000, 1),
+    }
+    print_one(row, as_json=as_json)
+
+
+def _propose(target: float, memory: int) -> tuple[Cost, float]:
+    """Returns the parameters for at most `target` seconds, and the seconds that they take."""
+    minimum_time = _measure(_MINIMUM)
     if minimum_time > target:
         raise ConfigurationError(
             f"the minimum parameters take {minimum_time * 1000:.0f} ms here, and less is not safe"
@@ -44,14 +59,7 @@ def calibrate(
         index + 1 < len(candidates) and (next_duration := _measure(candidates[index + 1])) <= target
     ):
         index, duration = index + 1, next_duration
-    best = candidates[index]
-    row: dict[str, object] = {
-        "AUTHAPI_ARGON2_MEMORY": best.memory,
-        "AUTHAPI_ARGON2_PASSES": best.passes,
-        "AUTHAPI_ARGON2_LANES": best.lanes,
-        "milliseconds": round(duration * 1000, 1),
-    }
-    print_one(row, as_json=as_json)
+    return candidates[index], duration
 
 
 def _candidates(max_memory: int) -> Iterator[Cost]:

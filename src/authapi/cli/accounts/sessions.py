@@ -5,11 +5,17 @@ from typing import Annotated
 
 import typer
 
-from authapi.cli.services import UserArgument, find_user, parse_id, run_with_services
-from authapi.cli.terminal import JSONOption, YesOption, confirm, print_rows, printable
+from authapi.cli.accounts.live_sessions import (
+    BeforeOption,
+    LimitOption,
+    list_of_all,
+    list_of_user,
+)
+from authapi.cli.services import find_user, parse_id, run_with_services
+from authapi.cli.terminal.options import JSONOption, PlainOption, YesOption
+from authapi.cli.terminal.questions import confirm
+from authapi.cli.terminal.texts import printable
 from authapi.domain.monitoring.wording import pluralize
-from authapi.domain.scopes import effective_scopes
-from authapi.domain.session import Session
 from authapi.errors import ConfigurationError
 from authapi.services import Services
 
@@ -17,23 +23,26 @@ app = typer.Typer(help="List and end logins and personal access tokens.", no_arg
 
 
 @app.command("list")
-def list_sessions(user: UserArgument, as_json: JSONOption = False) -> None:
-    """List the active logins and personal access tokens of a user, newest first."""
-
-    async def work(services: Services) -> list[dict[str, object]]:
-        owner = await find_user(services, user)
-        logins = await services.sessions.list_for_user(owner.id)
-        sessions = [*logins, *await services.tokens.personal.list_of(owner.id)]
-        settings, own = services.settings, await services.hooks.own_scopes(owner)
-        return [
-            _row(
-                session,
-                effective_scopes(session.scopes, owner, settings, own, amr=session.amr),
-            )
-            for session in sessions
-        ]
-
-    print_rows(run_with_services(work), as_json=as_json)
+def list_sessions(
+    user: Annotated[
+        str | None, typer.Argument(metavar="USER", help="E-mail address, user name or id.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Those of all users.")] = False,
+    before: BeforeOption = None,
+    limit: LimitOption = 100,
+    plain: PlainOption = False,
+    as_json: JSONOption = False,
+) -> None:
+    """List the active logins and personal access tokens of a user, or of all, newest first."""
+    empty = "No active logins or tokens."
+    if (user is None) != every:
+        raise ConfigurationError("give either a user or --all")
+    if user is not None:
+        list_of_user(user, logins=True, empty=empty, plain=plain, as_json=as_json)
+    else:
+        list_of_all(
+            personal=None, before=before, limit=limit, empty=empty, plain=plain, as_json=as_json
+        )
 
 
 @app.command()
@@ -46,7 +55,7 @@ def end(
     if (session is None) == (user is None):
         raise ConfigurationError("give either a session or --user")
     if user is not None and not yes:
-        confirm(f"This ends {run_with_services(partial(describe_sessions, text=user))}")
+        confirm(f"This ends {_described(user)}")
 
     async def work(services: Services) -> int:
         if user is not None:
@@ -63,6 +72,10 @@ def prune() -> None:
     print(f"Removed: {run_with_services(lambda services: services.sessions.prune())}")
 
 
+def _described(user: str) -> str:
+    return run_with_services(partial(describe_sessions, text=user), keys="locked")
+
+
 async def describe_sessions(services: Services, text: str) -> str:
     """Describes how many sessions and personal access tokens a user has, for a question."""
     owner = await find_user(services, text)
@@ -70,17 +83,3 @@ async def describe_sessions(services: Services, text: str) -> str:
     tokens = await services.tokens.personal.list_of(owner.id)
     counts = pluralize(len(logins), "session"), pluralize(len(tokens), "personal access token")
     return f"{' and '.join(counts)} of {printable(owner.email)}"
-
-
-def _row(session: Session, scopes: frozenset[str]) -> dict[str, object]:
-    return {
-        "id": session.id,
-        "kind": session.kind.value,
-        "name": session.name,
-        "scopes": sorted(scopes),
-        "created_at": session.created_at,
-        "last_seen_at": session.last_seen_at,
-        "expires_at": session.expires_at,
-        "ip": session.client.ip,
-        "user_agent": session.client.user_agent,
-    }

@@ -1,12 +1,19 @@
-"""`authapi tokens`: creates personal access tokens."""
+"""`authapi tokens`: creates, lists and ends personal access tokens."""
 
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
-from authapi.cli.terminal import JSONOption, print_one
+from authapi.cli.accounts.live_sessions import (
+    BeforeOption,
+    LimitOption,
+    list_of_all,
+    list_of_user,
+)
+from authapi.cli.services import UserArgument, find_user, parse_id, parse_name, run_with_services
+from authapi.cli.terminal.options import JSONOption, PlainOption
+from authapi.cli.terminal.tables import print_one
 from authapi.clock import now
 from authapi.domain.identity import Identity
 from authapi.domain.scopes import effective_scopes, supported_scopes
@@ -14,7 +21,7 @@ from authapi.domain.session import Session
 from authapi.services import Services
 from authapi.settings.values.durations import parse_duration
 
-app = typer.Typer(help="Create personal access tokens.", no_args_is_help=True)
+app = typer.Typer(help="Create, list and end personal access tokens.", no_args_is_help=True)
 
 _MIN_LIFETIME, _MAX_LIFETIME = timedelta(seconds=1), timedelta(seconds=10**10)
 
@@ -78,3 +85,37 @@ def create(
     }
     row |= {"expires_at": token.expires_at, "access_token": secret}
     print_one(row, as_json=as_json)
+
+
+@app.command("list")
+def list_tokens(
+    user: Annotated[
+        str | None,
+        typer.Argument(metavar="USER", help="E-mail address, user name or id; default: all users."),
+    ] = None,
+    before: BeforeOption = None,
+    limit: LimitOption = 100,
+    plain: PlainOption = False,
+    as_json: JSONOption = False,
+) -> None:
+    """List personal access tokens that have not expired, newest first."""
+    empty = "No personal access tokens."
+    if user is not None:
+        list_of_user(user, logins=False, empty=empty, plain=plain, as_json=as_json)
+    else:
+        list_of_all(
+            personal=True, before=before, limit=limit, empty=empty, plain=plain, as_json=as_json
+        )
+
+
+@app.command()
+def end(token: Annotated[str, typer.Argument(help="Id of the token.")]) -> None:
+    """End a personal access token. A login has another id: see `authapi sessions end`."""
+    token_id = parse_id(token)
+
+    async def work(services: Services) -> int:
+        if not await services.tokens.personal.exists(token_id):
+            return 0
+        return await services.sessions.end(token_id)
+
+    print(f"Ended: {run_with_services(work)}")

@@ -2,17 +2,20 @@
 
 import getpass
 import sys
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
 import typer
 
+from authapi.cli.accounts.exporting import export_users
 from authapi.cli.accounts.factors import reset_factors, show_factors
 from authapi.cli.accounts.importing import import_users
 from authapi.cli.accounts.sessions import describe_sessions
+from authapi.cli.application import complete_role
 from authapi.cli.services import UserArgument, find_user, parse_name, run_with_services
-from authapi.cli.terminal import JSONOption, YesOption, confirm, print_one, print_rows
+from authapi.cli.terminal.options import JSONOption, PlainOption, YesOption
+from authapi.cli.terminal.questions import confirm
+from authapi.cli.terminal.tables import Continuation, print_list, print_one
 from authapi.crypto import strict_json
 from authapi.domain.email_address import canonical_prefix, parse_email
 from authapi.domain.user import User, UserFilter, UserOrder
@@ -30,6 +33,7 @@ ProfileOption = Annotated[
 
 app = typer.Typer(help="Manage accounts.", no_args_is_help=True)
 app.command("import")(import_users)
+app.command("export")(export_users)
 app.command("factors")(show_factors)
 app.command("reset-factors")(reset_factors)
 
@@ -65,7 +69,7 @@ def create(
         except UsernameTaken:
             raise _username_taken(username) from None
 
-    print_one(_row(run_with_services(work)), as_json=as_json)
+    _print(run_with_services(work), as_json=as_json)
 
 
 @app.command("list")
@@ -75,7 +79,9 @@ def list_users(
     active: Annotated[bool | None, typer.Option("--active/--inactive")] = None,
     confirmed: Annotated[bool | None, typer.Option("--confirmed/--unconfirmed")] = None,
     superuser: Annotated[bool | None, typer.Option("--superuser/--no-superuser")] = None,
-    role: Annotated[str | None, typer.Option(help="Role of the account.")] = None,
+    role: Annotated[
+        str | None, typer.Option(help="Role of the account.", autocompletion=complete_role)
+    ] = None,
     sort: Annotated[UserOrder, typer.Option(help="Order; a minus reverses it.")] = (
         UserOrder.OLDEST
     ),
@@ -83,6 +89,7 @@ def list_users(
         str | None, typer.Option(metavar="USER", help="Start after this user.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    plain: PlainOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """List accounts, oldest first. Filters are combined with AND."""
@@ -90,16 +97,31 @@ def list_users(
     name = None if username is None else canonical_username_prefix(username)
     filters = UserFilter(prefix, active, confirmed, superuser, role, username_prefix=name)
 
-    async def work(services: Services) -> Sequence[User]:
+    async def work(services: Services) -> tuple[list[User], int | None]:
         cursor = None
         if after is not None:
             cursor = encode_cursor(await find_user(services, after), sort)
+        # One account more tells whether the list goes on.
         page = await services.accounts.administration.page(
-            filters, order=sort, after=cursor, limit=limit
+            filters, order=sort, after=cursor, limit=limit + 1
         )
-        return page.items
+        total = None
+        if len(page.items) > limit and filters == UserFilter():
+            total = (await services.statistics.counts()).accounts.total
+        return list(page.items), total
 
-    print_rows([_row(user) for user in run_with_services(work)], as_json=as_json)
+    found, total = run_with_services(work, keys="locked")
+    users, more = found[:limit], None
+    if len(found) > limit:
+        more = Continuation("--after", str(users[-1].id if as_json else users[-1].email), total)
+    print_list(
+        [_row(user) for user in users],
+        empty="No accounts match.",
+        as_json=as_json,
+        plain=plain,
+        more=more,
+        items=[_as_json(user) for user in users] if as_json else None,
+    )
 
 
 @app.command()
@@ -107,7 +129,9 @@ def invite(
     email: Annotated[str, typer.Argument(help="E-mail address.")],
     name: Annotated[str | None, typer.Option(help="Display name.")] = None,
     username: UsernameOption = None,
-    role: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="Repeatable.", autocompletion=complete_role)
+    ] = None,
     profile: ProfileOption = None,
     as_json: JSONOption = False,
 ) -> None:
@@ -134,7 +158,7 @@ def invite(
         except UsernameTaken:
             raise _username_taken(username) from None
 
-    print_one(_row(run_with_services(work)), as_json=as_json)
+    _print(run_with_services(work), as_json=as_json)
 
 
 @app.command()
@@ -145,7 +169,7 @@ def invite_again(user: UserArgument, as_json: JSONOption = False) -> None:
         target = await find_user(services, user)
         return await services.accounts.administration.resend_invitation(target.id)
 
-    print_one(_row(run_with_services(work)), as_json=as_json)
+    _print(run_with_services(work), as_json=as_json)
 
 
 @app.command()
@@ -160,7 +184,7 @@ def reset_link(user: UserArgument, as_json: JSONOption = False) -> None:
         await services.accounts.administration.send_reset_link(target.id)
         return target
 
-    print_one(_row(run_with_services(work)), as_json=as_json)
+    _print(run_with_services(work), as_json=as_json)
 
 
 @app.command("username")
@@ -181,20 +205,23 @@ def set_username(
         except UsernameTaken:
             raise _username_taken(username) from None
 
-    print_one(_row(run_with_services(work)), as_json=as_json)
+    _print(run_with_services(work), as_json=as_json)
 
 
 @app.command()
 def roles(
     user: UserArgument,
     role: Annotated[
-        list[str] | None, typer.Argument(help="Role names; without any, all are removed.")
+        list[str] | None,
+        typer.Argument(
+            help="Role names; without any, all are removed.", autocompletion=complete_role
+        ),
     ] = None,
     as_json: JSONOption = False,
 ) -> None:
     """Replace the roles of an account. They apply from its next request on."""
     changes = AccountChanges(roles=frozenset(role or ()))
-    print_one(_row(_change(user, changes)), as_json=as_json)
+    _print(_change(user, changes), as_json=as_json)
 
 
 @app.command()
@@ -204,14 +231,14 @@ def superuser(
     as_json: JSONOption = False,
 ) -> None:
     """Grant superuser. The last active superuser cannot be demoted."""
-    print_one(_row(_change(user, AccountChanges(is_superuser=not off))), as_json=as_json)
+    _print(_change(user, AccountChanges(is_superuser=not off)), as_json=as_json)
 
 
 @app.command()
 def delete(user: UserArgument, yes: YesOption = False) -> None:
     """Delete an account and all its data. Its id is never reused."""
     if not yes:
-        sessions = run_with_services(partial(describe_sessions, text=user))
+        sessions = run_with_services(partial(describe_sessions, text=user), keys="locked")
         confirm(f"This deletes the account with {sessions} permanently")
 
     async def work(services: Services) -> None:
@@ -224,19 +251,20 @@ def delete(user: UserArgument, yes: YesOption = False) -> None:
 @app.command()
 def show(user: UserArgument, as_json: JSONOption = False) -> None:
     """Show one account."""
-    print_one(_row(run_with_services(lambda services: find_user(services, user))), as_json=as_json)
+    found = run_with_services(lambda services: find_user(services, user), keys="locked")
+    _print(found, as_json=as_json)
 
 
 @app.command()
 def deactivate(user: UserArgument, as_json: JSONOption = False) -> None:
     """Deactivate an account. All its sessions and tokens end now."""
-    print_one(_row(_change(user, AccountChanges(is_active=False))), as_json=as_json)
+    _print(_change(user, AccountChanges(is_active=False)), as_json=as_json)
 
 
 @app.command()
 def activate(user: UserArgument, as_json: JSONOption = False) -> None:
     """Reactivate an account. Its old sessions stay ended."""
-    print_one(_row(_change(user, AccountChanges(is_active=True))), as_json=as_json)
+    _print(_change(user, AccountChanges(is_active=True)), as_json=as_json)
 
 
 @app.command("set-password")
@@ -305,6 +333,17 @@ def _read_password() -> str:
     if getpass.getpass("Again: ") != password:
         raise ConfigurationError("the passwords do not match")
     return password
+
+
+def _print(user: User, *, as_json: bool) -> None:
+    print_one(_as_json(user) if as_json else _row(user), as_json=as_json)
+
+
+def _as_json(user: User) -> dict[str, object]:
+    """Returns an account as the API describes it to a superuser."""
+    from authapi.web.schemas.administration import AccountOut  # pydantic models
+
+    return AccountOut.of(user).model_dump(mode="json")
 
 
 def _row(user: User) -> dict[str, object]:

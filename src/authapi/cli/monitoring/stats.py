@@ -1,22 +1,58 @@
 """`authapi stats`: prints numbers about the service."""
 
+import asyncio
 import json
+import sys
+from typing import Annotated
+
+import typer
 
 from authapi.cli.services import run_with_services
-from authapi.cli.terminal import JSONOption, print_one
+from authapi.cli.terminal.options import JSONOption
+from authapi.cli.terminal.tables import console, is_terminal, print_one
 from authapi.domain.monitoring.statistics import EventCount, Statistics
 from authapi.domain.monitoring.wording import pluralize
+from authapi.services import Services
+from authapi.services.monitoring.statistics import Versions
 
 
-def stats(as_json: JSONOption = False) -> None:
+def stats(
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5, max=3600, metavar="SECONDS", help="Repeat at this interval until Ctrl-C."
+        ),
+    ] = None,
+    as_json: JSONOption = False,
+) -> None:
     """Print the numbers of accounts, logins, events, queued jobs and keys."""
-    found = run_with_services(lambda services: services.statistics.counts(), keys="locked")
+
+    async def work(services: Services) -> None:
+        while True:
+            found, versions = (
+                await services.statistics.counts(),
+                await services.statistics.versions(),
+            )
+            if watch is not None and is_terminal():
+                console().clear()
+            _print(found, versions, as_json=as_json)
+            sys.stdout.flush()
+            if watch is None:
+                return
+            await asyncio.sleep(watch)
+
+    run_with_services(work, keys="locked")
+
+
+def _print(found: Statistics, versions: Versions, *, as_json: bool) -> None:
     if as_json:
         from authapi.web.schemas.monitoring.statistics import StatisticsOut  # pydantic models
 
         print(json.dumps(StatisticsOut.of(found).model_dump(mode="json"), indent=2))
         return
-    print_one(_row(found), as_json=False)
+    print_one(
+        {**_row(found), "database": versions.database, "schema": versions.schema}, as_json=False
+    )
 
 
 def _row(found: Statistics) -> dict[str, object]:

@@ -6,7 +6,7 @@ dies in between leaves nothing half done.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from authapi.services.jobs.periodic_task import PeriodicTask
@@ -41,13 +41,20 @@ class Cleanup:
         """Stops the background task. The transaction in progress, if any, is rolled back."""
         await self._background.stop()
 
-    async def run_once(self) -> dict[str, int]:
-        """Runs every task once. Returns the number of rows deleted by each task that succeeded.
+    @property
+    def names(self) -> Sequence[str]:
+        """What the registered tasks delete, in the order in which they run."""
+        return list(self._tasks)
+
+    async def run_once(self, *, only: str | None = None) -> dict[str, int]:
+        """Runs every task once, or `only` one. Returns the rows deleted by each that succeeded.
 
         The error of a task is logged, and the task runs again after the interval.
         """
         removed = {}
         for name, task in self._tasks.items():
+            if only not in (None, name):
+                continue
             try:
                 removed[name] = await task()
             except Exception:

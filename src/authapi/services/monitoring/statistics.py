@@ -3,6 +3,7 @@
 import platform
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 
 from authapi.clock import now
@@ -14,6 +15,7 @@ from authapi.services.monitoring.kept import Kept
 from authapi.settings import Settings
 from authapi.storage import Database, migrations
 
+DISTRIBUTION = "fastapi-authapi"
 _MAX_AGE = 15.0
 """Seconds for which `recent` keeps the numbers: to count 10^5 accounts takes a tenth of one."""
 
@@ -28,6 +30,24 @@ class Versions:
     """Its name and version."""
     schema: str
     """The revision of the schema that this release needs, and that the start has checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a database permits and keeps."""
+
+    database: str
+    """Its name and version."""
+    max_connections: int | None
+    """The connections for ordinary roles; None without a limit."""
+    oldest_event_at: datetime | None
+    """None without events."""
+
+
+def describe_version() -> str:
+    """Returns the versions of authapi, of Python, and of the schema that this release needs."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return f"authapi {version(DISTRIBUTION)} (python {python}, schema {migrations.head()})"
 
 
 class StatisticsService:
@@ -63,12 +83,21 @@ class StatisticsService:
                 ),
             )
 
+    async def capacity(self) -> Capacity:
+        """Returns what the database permits and keeps."""
+        async with self._database.read() as store:
+            return Capacity(
+                database=await store.counts.server_version(),
+                max_connections=await store.counts.max_connections(),
+                oldest_event_at=await store.counts.oldest_event(),
+            )
+
     async def versions(self) -> Versions:
         """Returns the versions of this process and of its database."""
         async with self._database.read() as store:
             database = await store.counts.server_version()
         return Versions(
-            authapi=version("fastapi-authapi"),
+            authapi=version(DISTRIBUTION),
             python=platform.python_version(),
             database=database,
             schema=migrations.head(),

@@ -128,6 +128,12 @@ class PersonalTokens:
         async with self._database.read() as store:
             return await store.sessions.list_for_user(user_id, personal=True, now=now())
 
+    async def exists(self, token_id: UUID) -> bool:
+        """Returns whether this is a personal access token of any user, and no login."""
+        async with self._database.read() as store:
+            found = await store.sessions.find_with_user(token_id)
+        return found is not None and found[0].name is not None
+
     @retry_on_conflict
     async def end_own(self, token_id: UUID, caller: Identity) -> None:
         """Ends a token of the caller.

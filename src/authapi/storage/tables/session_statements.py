@@ -1,5 +1,6 @@
 """The statements on `sessions` that are built once for the tables of an installation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -9,6 +10,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from authapi.domain.client import Client
+from authapi.domain.session import Session, SessionKind
+from authapi.domain.user import User
 from authapi.storage.models import Tables
 from authapi.storage.tables.users import user_columns
 
@@ -38,6 +42,7 @@ class SessionStatements:
     """Statements with bound parameters. Those with users select the columns of both."""
 
     columns: tuple[sa.Column[Any], ...]
+    with_user: sa.Select[Any]
     by_secret: sa.Select[Any]
     by_current_or_previous: sa.Select[Any]
     by_id: sa.Select[Any]
@@ -73,6 +78,7 @@ def session_statements(tables: Tables) -> SessionStatements:
     )
     return SessionStatements(
         columns=columns,
+        with_user=with_user,
         by_secret=with_user.where(is_current, of_kind),
         by_current_or_previous=with_user.add_columns(is_current).where(
             of_kind, is_current | is_previous
@@ -105,3 +111,31 @@ def expired(
         # The clocks of this host and of the database must agree: this host's may be wrong.
         batch = batch.where(sessions.c.expires_at < sa.func.now() - grace)
     return batch.with_for_update(skip_locked=True)
+
+
+def session_and_user(row: Sequence[Any]) -> tuple[Session, User]:
+    """Returns what a row of a statement with users has."""
+    return session_of(row[: len(COLUMNS)]), User(*row[len(COLUMNS) :])
+
+
+def session_of(row: Sequence[Any]) -> Session:
+    """Returns what a row of `columns` has."""
+    key, user_id, kind, name, scopes, created, seen, idle, expires, auth, *rest = row
+    amr, ip, agent, data, remembered, mfa_at = rest
+    return Session(
+        id=key,
+        user_id=user_id,
+        kind=SessionKind(kind),
+        name=name,
+        scopes=None if scopes is None else frozenset(scopes),
+        created_at=created,
+        last_seen_at=seen,
+        idle_expires_at=idle,
+        expires_at=expires,
+        auth_time=auth,
+        amr=tuple(amr),
+        client=Client(ip=ip, user_agent=agent),
+        data=data,
+        remembered=remembered,
+        mfa_at=mfa_at,
+    )

@@ -9,11 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
-from authapi.domain.client import Client
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.storage.models import Tables
-from authapi.storage.tables.session_statements import COLUMNS, expired, session_statements
+from authapi.storage.tables.session_statements import (
+    expired,
+    session_and_user,
+    session_of,
+    session_statements,
+)
 
 Rows = Callable[[sa.Select[Any], Mapping[str, object]], Awaitable[Sequence[Any]]]
 """Returns the rows of a query with bound parameters."""
@@ -45,7 +49,7 @@ class SessionLookups:
         rows = await self._rows(self._statements.by_current_or_previous, values)
         for row in rows:
             if row[-1]:
-                return (_session(row[: len(COLUMNS)]), User(*row[len(COLUMNS) : -1])), False
+                return session_and_user(row[:-1]), False
         return None, bool(rows)
 
     async def find_with_user(self, session_id: UUID) -> tuple[Session, User] | None:
@@ -73,7 +77,7 @@ class SessionLookups:
     ) -> tuple[Session, User] | None:
         # Secrets and ids are unique.
         rows = await self._rows(statement, values)
-        return _session_and_user(rows[0]) if rows else None
+        return session_and_user(rows[0]) if rows else None
 
 
 class SessionTable(SessionLookups):
@@ -128,7 +132,7 @@ class SessionTable(SessionLookups):
             .with_for_update()
         )
         row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else _session(row)
+        return None if row is None else session_of(row)
 
     async def lock_for_user(self, user_id: UUID) -> None:
         """Locks every session of this user until the commit. The user must be locked already."""
@@ -185,7 +189,7 @@ class SessionTable(SessionLookups):
             .order_by(self._sessions.c.id.desc())
             .limit(limit)
         )
-        return [_session(row) for row in await self._connection.execute(statement)]
+        return [session_of(row) for row in await self._connection.execute(statement)]
 
     async def set_data(self, session_id: UUID, data: Mapping[str, object]) -> None:
         """Replaces the data of a session."""
@@ -370,29 +374,3 @@ class SessionTable(SessionLookups):
     def _is_live(self, now: datetime) -> sa.ColumnElement[bool]:
         idle = self._sessions.c.idle_expires_at
         return (self._sessions.c.expires_at > now) & (idle.is_(None) | (idle > now))
-
-
-def _session_and_user(row: Sequence[Any]) -> tuple[Session, User]:
-    return _session(row[: len(COLUMNS)]), User(*row[len(COLUMNS) :])
-
-
-def _session(row: Sequence[Any]) -> Session:
-    key, user_id, kind, name, scopes, created, seen, idle, expires, auth, *rest = row
-    amr, ip, agent, data, remembered, mfa_at = rest
-    return Session(
-        id=key,
-        user_id=user_id,
-        kind=SessionKind(kind),
-        name=name,
-        scopes=None if scopes is None else frozenset(scopes),
-        created_at=created,
-        last_seen_at=seen,
-        idle_expires_at=idle,
-        expires_at=expires,
-        auth_time=auth,
-        amr=tuple(amr),
-        client=Client(ip=ip, user_agent=agent),
-        data=data,
-        remembered=remembered,
-        mfa_at=mfa_at,
-    )

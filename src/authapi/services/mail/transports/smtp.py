@@ -126,13 +126,24 @@ class SMTP:
             kind = type(error).__name__.removeprefix("SMTP")
             raise DeliveryFailed(f"the mail server: {kind} ({error.code})") from None
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise DeliveryFailed(f"the mail server: {_reason(error)}") from None
+            raise DeliveryFailed(f"the mail server: {self._reason(error)}") from None
         finally:
             # `close()` alone would wait for the server to close TLS, which takes 30 seconds if the
             # server does not answer. uvloop's transports are not subclasses of asyncio's.
             if connection is not None:
                 cast("asyncio.WriteTransport", connection).abort()
             server.close()
+
+    def _reason(self, error: BaseException | None) -> str:
+        name, cause = type(error).__name__, None
+        while error is not None:
+            if isinstance(error, ssl.SSLCertVerificationError):
+                return f"its certificate is not trusted ({error.verify_message.split(',')[0]})"
+            if isinstance(error, OSError) and error.strerror:
+                cause = error.strerror
+            error = error.__cause__ or error.__context__
+        server = f"{self._host} on port {self._port}"
+        return f"{name}, {server}" if cause is None else f"{name}, {server}: {cause}"
 
     async def _socket(self) -> socket.socket:
         # aiosmtplib would resolve the name in the default executor, which other work shares.
@@ -179,12 +190,3 @@ async def _quit(server: "aiosmtplib.SMTP", timeout: float) -> None:  # noqa: ASY
 def _rejected(subject: str, code: int) -> DeliveryFailed:
     kind = DeliveryFailed if code == _CLOSING else EntryFailed
     return kind(f"the mail server refused {subject} ({code})", permanent=code >= 500)
-
-
-def _reason(error: BaseException | None) -> str:
-    name = type(error).__name__
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted ({error.verify_message.split(',')[0]})"
-        error = error.__cause__ or error.__context__
-    return name

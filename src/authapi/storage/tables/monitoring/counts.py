@@ -103,6 +103,22 @@ class CountTable:
             found.setdefault(kind, {})[bool(is_given_up)] = (count, oldest)
         return [_queue(kind, counts) for kind, counts in sorted(found.items())]
 
+    async def oldest_event(self) -> datetime | None:
+        """Returns the time of the oldest event."""
+        events = self._tables.events
+        statement = sa.select(events.c.at).order_by(events.c.id).limit(1)
+        return (await self._connection.execute(statement)).scalar_one_or_none()
+
+    async def max_connections(self) -> int | None:
+        """Returns how many connections the server gives to an ordinary role; None on SQLite."""
+        if self._connection.dialect.name == "sqlite":
+            return None
+        query = (
+            "SELECT current_setting('max_connections')::int"
+            " - current_setting('superuser_reserved_connections')::int"
+        )
+        return int((await self._connection.execute(sa.text(query))).scalar_one())
+
     async def server_version(self) -> str:
         """Returns the name and the version of the database."""
         is_sqlite = self._connection.dialect.name == "sqlite"

@@ -1,9 +1,9 @@
-"""Commands that remove data irreversibly ask for confirmation; long ones show their progress."""
+"""Commands that remove data irreversibly ask for confirmation."""
 
-import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from authapi.cli import terminal
+from authapi.storage import migrations
 from tests.cli.conftest import Run, failed_with_one_line
 
 PASSWORD = "correct horse battery staple"
@@ -55,8 +55,8 @@ def on_terminal(tmp_path: Path) -> OnTerminal:
 
 def state_of(run: Run) -> tuple[list[str], int, str]:
     """Returns the accounts, the number of sessions of Alice, and the schema revision."""
-    users = [row["email"] for row in json.loads(run("users", "list", "--json").stdout)]
-    sessions = len(json.loads(run("sessions", "list", ALICE, "--json").stdout))
+    users = [row["email"] for row in json.loads(run("users", "list", "--json").stdout)["items"]]
+    sessions = len(json.loads(run("sessions", "list", ALICE, "--json").stdout)["items"])
     return users, sessions, run("db", "current").stdout.strip()
 
 
@@ -67,7 +67,10 @@ def state_of(run: Run) -> tuple[list[str], int, str]:
         (("users", "delete", ALICE.upper()), ("permanently",)),
         (("sessions", "end", "--user", ALICE), (ALICE, "2 personal access tokens")),
         (("keys", "retire", "--all"), ("2 keys", "JWT")),
-        (("db", "downgrade", "base"), ("2 accounts", "2 sessions and tokens", "to nothing")),
+        (
+            ("db", "downgrade", "base"),
+            ("database authapi.db", "2 accounts", "2 sessions and tokens", "to nothing"),
+        ),
         (("db", "downgrade", "-1"), ("2 accounts", "1 revision ")),
         (("db", "downgrade", "0001"), ("2 accounts", "to 0001", "revision")),
     ],
@@ -123,7 +126,6 @@ def test_any_answer_but_yes_changes_nothing(
         ("users", "delete", ALICE),
         ("sessions", "end", "--user", ALICE),
         ("keys", "retire", "--all"),
-        ("db", "downgrade", "base"),
     ],
     ids=" ".join,
 )
@@ -135,41 +137,38 @@ def test_yes_on_a_terminal_confirms(
     assert "This " in shown
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time of the progress line, which a test changes."""
-    at = [100.0]
-    monkeypatch.setattr(terminal, "monotonic", lambda: at[0])
-    return at
-
-
-def test_each_progress_replaces_the_one_before(
-    clock: list[float], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+def test_the_name_of_the_database_confirms_a_downgrade(
+    accounts: Run, on_terminal: OnTerminal
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", shown := Terminal())
-    with terminal.Progress() as progress:
-        progress.show("1,000 lines")
-        progress.show("1,001 lines")  # too soon
-        clock[0] += 0.2
-        progress.show("2 lines")
-        progress.clear()
-        progress.clear()
-        clock[0] += 0.2
-        progress.show("3")
-    line, rest = "\r1,000 lines\r2 lines    ", "\r       \r\r3\r \r"
-    assert shown.getvalue() == line + rest
+    before = state_of(accounts)
+    for answer in ("y\n", "\n", "authapi\n", "\x04"):
+        code, shown = on_terminal("db", "downgrade", "base", answer=answer)
+        assert code == 1
+        assert "Type authapi.db to go on" in shown
+        assert state_of(accounts) == before
+    code, shown = on_terminal("db", "downgrade", "base", answer="authapi.db\n")
+    assert code == 0, shown
+    assert re.search(r"0002 -> 0001 add user names \.\.\. done \d+\.\d s", shown)
+    assert accounts("db", "current").stdout == "nothing\n"
+    code, shown = on_terminal("db", "upgrade", answer="")
+    assert code == 0, shown
+    assert re.search(r"nothing -> 0001 create the tables \.\.\. done \d+\.\d s", shown)
 
 
-@pytest.mark.parametrize("stderr", [io.StringIO, lambda: None])
-def test_no_progress_is_shown_without_a_terminal(
-    clock: list[float], monkeypatch: pytest.MonkeyPatch, stderr: Callable[[], io.StringIO | None]
-) -> None:
-    monkeypatch.setattr(sys, "stderr", shown := stderr())
-    with terminal.Progress() as progress:
-        progress.show("1,000 lines")
-    assert shown is None or shown.getvalue() == ""
+def test_production_destroys_only_if_told_so(run: Run, sqlite_url: str) -> None:
+    production = {
+        "env": "production",
+        "secret": "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c",
+        "public_url": "https://auth.example.com",
+        "database_url": sqlite_url,
+        "allow_sqlite": "true",
+    }
+    for revision in ("base", f"-{int(migrations.head())}"):
+        line = failed_with_one_line(run("db", "downgrade", revision, "--yes", **production))
+        assert "add --destroy" in line
+    line = failed_with_one_line(run("db", "downgrade", "base", "--destroy", **production))
+    assert "--yes" in line
+    assert run("db", "downgrade", "-1", "--yes", **production).returncode == 0
+    assert run("db", "downgrade", "base", "--yes", "--destroy", **production).returncode == 0
+    assert run("db", "current", **production).stdout == "nothing\n"

@@ -1,15 +1,15 @@
-"""`authapi strategies`, `config`, `openapi`: print the configuration without opening a database."""
+"""`authapi strategies` and `authapi openapi`: print what an installation offers."""
 
 import json
 
 from authapi.app import AuthAPI, create_app
 from authapi.cli.application import selected, settings_of
-from authapi.cli.terminal import JSONOption, print_one, print_rows
-from authapi.settings.descriptions import described_settings
+from authapi.cli.terminal.options import JSONOption, PlainOption
+from authapi.cli.terminal.tables import print_list
 from authapi.strategies.base import Issuer, Renewable, Revocable
 
 
-def strategies(as_json: JSONOption = False) -> None:
+def strategies(plain: PlainOption = False, as_json: JSONOption = False) -> None:
     """List the strategies in the order in which they are tried."""
     auth = selected() or AuthAPI(settings_of())
     rows: list[dict[str, object]] = [
@@ -23,12 +23,7 @@ def strategies(as_json: JSONOption = False) -> None:
         }
         for strategy in auth.runtime.registry
     ]
-    print_rows(rows, as_json=as_json)
-
-
-def config(as_json: JSONOption = False) -> None:
-    """Print every setting with its effective value. Secrets are hidden."""
-    print_one(dict(described_settings(settings_of())), as_json=as_json)
+    print_list(rows, empty="No strategies.", as_json=as_json, plain=plain)
 
 
 def openapi() -> None:

@@ -1,0 +1,1 @@
+"""Commands that print the configuration, and what it needs, without opening a database."""

@@ -1,0 +1,156 @@
+"""Prints results: tables for people, lines with tabs and JSON for programs."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from authapi.cli.terminal.texts import as_json as to_json
+from authapi.cli.terminal.texts import as_text, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Row = Mapping[str, object]
+
+_GAP = 2
+"""Columns of the terminal between two columns of a table."""
+_NOTHING = as_text(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """How a list goes on that has ended early."""
+
+    option: str
+    """The option that continues it, such as `--after`."""
+    value: str
+    """The value of the option; also the member `next` of the JSON."""
+    total: int | None = None
+    """The length of the list, if it was counted."""
+
+
+def print_list(
+    rows: Sequence[Row],
+    *,
+    empty: str,
+    as_json: bool,
+    plain: bool = False,
+    more: Continuation | None = None,
+    items: Sequence[Row] | None = None,
+) -> None:
+    """Prints a table, or a JSON object with `items` and `next`.
+
+    `empty` is the sentence for a list without rows. It and the notice of a list that has ended
+    early are on standard error. `items` are the members of the JSON, by default the rows.
+    """
+    if as_json:
+        shown = list(rows if items is None else items)
+        print(to_json({"items": shown, "next": None if more is None else more.value}))
+        return
+    print_rows(rows, plain=plain)
+    if not rows:
+        print(empty, file=sys.stderr)
+    if more is not None:
+        total = "the first" if more.total is None else f"{len(rows):,} of"
+        count = len(rows) if more.total is None else more.total
+        goes_on = printable(f"{more.option} {shlex.quote(more.value)}")
+        print(f"{total} {count:,}, next: {goes_on}", file=sys.stderr)
+
+
+def print_rows(rows: Sequence[Row], *, plain: bool = False) -> None:
+    """Prints a table: on a terminal with rich, otherwise aligned; with `plain`, between tabs."""
+    if not rows:
+        return
+    names = list(rows[0])
+    texts = [[as_text(value) for value in row.values()] for row in rows]
+    if plain:
+        for line in (names, *texts):
+            print("\t".join(line))
+    elif is_terminal():
+        _print_table(names, texts)
+    else:
+        _print_aligned([names, *texts])
+
+
+def print_one(row: Row, *, as_json: bool) -> None:
+    """Prints one `name  value` line per member, or a JSON object."""
+    if as_json:
+        print(to_json(row))
+    elif is_terminal():
+        _print_members(row)
+    else:
+        _print_aligned([[name, as_text(value)] for name, value in row.items()])
+
+
+def print_styled(*parts: tuple[str, str]) -> None:
+    """Prints texts with their styles, which a terminal shows; without one, plain text."""
+    if not is_terminal():
+        print("".join(text for text, _ in parts))
+        return
+    from rich.text import Text
+
+    console().print(Text.assemble(*parts), soft_wrap=True)
+
+
+def is_terminal() -> bool:
+    """Returns whether standard output is a terminal."""
+    # None if the process was started with standard output closed.
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def console() -> "Console":
+    """Returns a console of rich on standard output, without markup in what it prints."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> Sequence[int]:
+    from rich.cells import cell_len  # a small module: a terminal shows some characters wider
+
+    return [max(cell_len(line[i]) for line in lines) for i in range(len(lines[0]))]
+
+
+def _print_aligned(lines: Sequence[Sequence[str]]) -> None:
+    from rich.cells import set_cell_size
+
+    widths = _widths(lines)
+    for line in lines:
+        cells = (set_cell_size(text, width) for text, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _print_table(names: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    target = console()
+    widths = _widths([names, *texts])
+    shown: Sequence[int] = range(len(names))
+    if sum(widths) + _GAP * (len(names) - 1) > target.width:
+        # In a narrow terminal, the columns with values get the place of those without.
+        shown = [i for i in shown if any(line[i] != _NOTHING for line in texts)]
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for i in shown:
+        # An id is copied: it must be in one piece.
+        is_id = names[i] in {"id", "kid"} or names[i].endswith("_id")
+        table.add_column(
+            names[i], no_wrap=is_id, min_width=widths[i] if is_id else None, overflow="fold"
+        )
+    for line in texts:
+        table.add_row(*(Text(line[i], "dim" if line[i] == _NOTHING else "") for i in shown))
+    target.print(table)
+
+
+def _print_members(row: Row) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, _GAP, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in row.items():
+        table.add_row(Text(name), Text(as_text(value)))
+    console().print(table)

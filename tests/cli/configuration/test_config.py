@@ -1,0 +1,59 @@
+"""`authapi config`: values, changes, descriptions, and the template of an .env file."""
+
+import json
+from pathlib import Path
+
+from authapi.settings import Settings
+from tests.cli.conftest import Run, failed_with_one_line
+
+CANARY = "canary-of-the-secret-" * 3
+
+
+def test_values_are_in_words_and_secrets_are_hidden(run: Run) -> None:
+    shown = run("config", secret=CANARY, session_idle="90m", scopes="a=A", roles="r=a")
+    lines = dict(line.split(maxsplit=1) for line in shown.stdout.splitlines())
+    assert lines.keys() == Settings.model_fields.keys()
+    assert lines["session_idle"] == "1 hour 30 minutes"
+    assert lines["database_timeout"] == "5 seconds"
+    assert lines["secret"] == "(hidden)"
+    assert (lines["scopes"], lines["roles"], lines["docs"]) == ("a=A", "r=a", "-")
+    assert "canary" not in shown.stdout
+
+
+def test_only_changed_settings(run: Run, tmp_path: Path) -> None:
+    shown = run("config", "--changed", "--json", port="9000", session_idle="86400")
+    assert json.loads(shown.stdout) == {"data_dir": str(tmp_path / "data"), "port": 9000}
+    lines = run("config", "--changed", port="9000").stdout.splitlines()
+    assert sorted(line.split()[0] for line in lines) == [
+        "data_dir",
+        "port",
+    ]
+
+
+def test_each_setting_is_described(run: Run) -> None:
+    rows = json.loads(run("config", "--describe", "--json").stdout)["items"]
+    assert [row["name"] for row in rows] == list(Settings.model_fields)
+    assert all(len(row["text"]) > 10 for row in rows)
+    found = {row["variable"]: row for row in rows}
+    assert found["AUTHAPI_PRUNE_INTERVAL"]["default"] == "10 minutes"
+    assert found["AUTHAPI_PORT"]["text"] == "Port to listen on; 0 selects a free one."
+    text = run("config", "--describe").stdout
+    assert "AUTHAPI_PORT  (8000)\n    Port to listen on; 0 selects a free one.\n" in text
+    changed = run("config", "--describe", "--changed", port="9000").stdout
+    assert "AUTHAPI_PORT " in changed
+    assert "AUTHAPI_HOST " not in changed
+
+
+def test_the_template_of_the_environment(run: Run, tmp_path: Path) -> None:
+    text = run("config", "--env").stdout
+    assert all(line.startswith("#") or not line for line in text.splitlines())
+    names = [line for line in text.splitlines() if line.startswith("#AUTHAPI_")]
+    assert len(names) == len(Settings.model_fields)
+    # All lines without their comment sign have the effect of none.
+    lines = [line.removeprefix("#") if "#AUTHAPI_" in line else line for line in text.splitlines()]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    assert run("config", "--changed", "--json").stdout == (
+        json.dumps({"data_dir": str(tmp_path / "data")}, indent=2) + "\n"
+    )
+    for option in ("--changed", "--describe", "--json"):
+        assert "--env" in failed_with_one_line(run("config", "--env", option))
