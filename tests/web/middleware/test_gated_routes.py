@@ -1,5 +1,6 @@
 """The shorter way of routes with gates: its answers are those of FastAPI, and when it is taken."""
 
+import inspect
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -879,7 +880,7 @@ async def test_an_invalid_parameter_does_not_read_the_source_each_time(
     api, _, _ = counted
     assert (await api.get("/parameters/x")).status_code == 422
     read = list[object]()
-    monkeypatch.setattr(gated_routes.inspect, "getsourcelines", read.append)
+    monkeypatch.setattr(inspect, "getsourcelines", read.append)
     await api.get("/parameters/x")
     assert read == []
 
@@ -892,7 +893,7 @@ async def test_an_invalid_parameter_of_an_endpoint_whose_source_has_changed(
     def fail(_: object) -> None:
         raise SyntaxError  # as `tokenize.TokenError`, for a file that was edited since the start
 
-    monkeypatch.setattr(gated_routes.inspect, "getsourcelines", fail)
+    monkeypatch.setattr(inspect, "getsourcelines", fail)
     assert (await api.get("/parameters/x")).status_code == 422
 
 
@@ -947,12 +948,18 @@ async def test_a_version_of_fastapi_without_its_private_name(
     make_settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = RouteContext._effective_route
+
+    def attribute(context: RouteContext, name: str) -> Any:
+        return getattr(context._renamed, name)
+
+    def renamed(name: str) -> property:
+        return property(lambda context: getattr(context._renamed, name, None))
+
     monkeypatch.delattr(RouteContext, "_effective_route")
     monkeypatch.setattr(RouteContext, "_renamed", found, raising=False)
-    monkeypatch.setattr(RouteContext, "__getattr__", lambda self, name: getattr(self._renamed, name))
+    monkeypatch.setattr(RouteContext, "__getattr__", attribute)
     for name in ("path", "path_format", "name", "methods", "endpoint"):
-        renamed = property(lambda self, name=name: getattr(self._renamed, name, None))
-        monkeypatch.setattr(RouteContext, name, renamed)
+        monkeypatch.setattr(RouteContext, name, renamed(name))
     async with small(make_settings, _SHAPES["plain"]) as (api, _):
         assert (await api.get("/plain")).status_code == 200
 
