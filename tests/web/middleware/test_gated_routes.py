@@ -541,19 +541,16 @@ async def counted(
     make: Callable[[bool], AbstractAsyncContextManager[tuple[Client, FastAPI]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[tuple[Client, FastAPI, list[str]]]:
-    """The application with the shorter way, and the paths of requests that FastAPI has solved."""
+    """The application with the shorter way, and an entry for each request that FastAPI handles."""
     solved: list[str] = []
-    solve = routing.solve_dependencies  # type: ignore[attr-defined]
 
-    async def counting(**options: Any) -> Any:
-        solved.append(options["request"].scope["path"])
-        return await solve(**options)
+    def counting() -> None:
+        solved.append("handled")  # called at the beginning of FastAPI's handler
 
     async with make(True) as (api, app):
         user = await api.create_user(email="ann@example.com")
         api.headers.update(await credential(api, user.email, "token"))
-        # After the start: a function that is replaced before makes the way of FastAPI the only one.
-        monkeypatch.setattr(routing, "solve_dependencies", counting)
+        monkeypatch.setattr(routing, "get_telemetry_data", counting)
         yield api, app, solved
 
 
@@ -632,6 +629,21 @@ async def test_a_function_of_fastapi_that_is_wrapped(
         assert bool(calls) is (name not in ("get_request_handler", "request_response"))
 
 
+async def test_a_function_of_fastapi_that_is_wrapped_after_the_start(
+    counted: tuple[Client, FastAPI, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await is_short(counted, "plain")
+    run, calls = routing.run_endpoint_function, list[str]()
+
+    async def traced(**options: Any) -> Any:
+        calls.append("endpoint")
+        return await run(**options)
+
+    monkeypatch.setattr(routing, "run_endpoint_function", traced)
+    assert not await is_short(counted, "plain")
+    assert calls == ["endpoint"]
+
+
 async def test_a_route_whose_application_is_replaced_or_wrapped(
     make_settings: SettingsFactory,
 ) -> None:
@@ -697,7 +709,7 @@ async def test_a_route_that_is_added_late_takes_the_way_of_fastapi(
         return user.email
 
     assert (await api.get("/late")).text == '"ann@example.com"'
-    assert solved[-1] == "/late"
+    assert solved == ["handled"]
     api.headers.pop("authorization")
     assert (await api.get("/late")).status_code == 401
 

@@ -29,10 +29,10 @@ from fastapi.utils import is_body_allowed_for_status_code
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 
-from authapi.strategies.base import Strategy
 from authapi.web.context import context_of
 from authapi.web.requirements import Gate
 from authapi.web.resolver import resolve
+from authapi.web.server.limits import discard_body
 
 Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -64,6 +64,8 @@ _VARIABLES = frozenset(
     }
 )
 """The variables of FastAPI's handler. Another one may be an option that is not known here."""
+_MAX_DISCARDED = 16 * 1024 * 1024
+"""Bytes that the server reads for a client that sends its body before it reads a refusal."""
 _FASTAPI = Path(routing.__file__).parent
 _NEEDS_OF_GATE = frozenset({"http_connection_param_name"})
 
@@ -104,6 +106,11 @@ def _holders(route: RouteContext) -> Iterator[Any]:
         holder = holder.app
         if type(holder).__module__.partition(".")[0] not in ("fastapi", "starlette"):
             return
+
+
+def _solving_functions() -> list[object]:
+    """Returns the functions of FastAPI that a request passes, and that handlers look up there."""
+    return [getattr(routing, name, None) for name in _REPLACED_BY_TRACERS[2:]]
 
 
 def _is_of_fastapi(function: object, name: str) -> bool:
@@ -151,13 +158,15 @@ def _handler(ordinary: Handler, variables: dict[str, Any]) -> Handler | None:
     is_stream |= inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     if is_stream:
         return None
+    functions = _solving_functions()
     rest, calls = replace(dependant, dependencies=others), [each.call for each in dependencies]
     needs_more = bool(others) or any(getattr(rest, name) for name in _NEEDS)
     place_of = _Place(endpoint, dependant.path)
 
     def is_changed(request: Request) -> bool:
         return (
-            provider.dependency_overrides
+            _solving_functions() != functions
+            or provider.dependency_overrides
             or dependant.call is not endpoint
             or [each.call for each in dependant.dependencies] != calls
             or request.scope.get("fastapi.telemetry") is not None
@@ -207,25 +216,23 @@ async def _refuse_before_body(gates: Sequence[Gate[object]], connection: HTTPCon
     """Raises what the gates of a route raise, before the body of the request is read.
 
     It decides for the refusal only: the gates are asked again after the body, which may take long
-    enough for a session to end. A route is not asked before if it accepts a strategy of another
-    package, which may read the body itself, or one without a cache, which verifies passwords.
+    enough for a session to end. A route that accepts a strategy without `asked_before_body` is
+    asked after it only.
     """
     context = context_of(connection)
     bindings = [gate.bind(context.runtime) for gate in gates]
-    if not all(_is_asked_twice(each) for binding in bindings for each in binding.strategies):
+    if not all(each.asked_before_body for binding in bindings for each in binding.strategies):
         return
     discards = context.discards
-    for gate in gates:
-        await resolve(gate, connection)
+    try:
+        for gate in gates:
+            await resolve(gate, connection)
+    except Exception:
+        discard_body(connection.scope, _MAX_DISCARDED)
+        raise
     context.counted = frozenset(context.outcomes)
     context.outcomes.clear()
     context.identity, context.discards = None, discards
-
-
-def _is_asked_twice(strategy: Strategy[Any]) -> bool:
-    kind = type(strategy)
-    has_cache = kind.cache_key is not Strategy.cache_key or kind.cached is not Strategy.cached
-    return has_cache and kind.__module__.startswith("authapi.")
 
 
 class _Answer:
