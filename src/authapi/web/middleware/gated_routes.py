@@ -66,6 +66,7 @@ _VARIABLES = frozenset(
 """The variables of FastAPI's handler. Another one may be an option that is not known here."""
 _MAX_DISCARDED = 16 * 1024 * 1024
 """Bytes that the server reads for a client that sends its body before it reads a refusal."""
+_FUNCTIONS = vars(routing)
 _FASTAPI = Path(routing.__file__).parent
 _NEEDS_OF_GATE = frozenset({"http_connection_param_name"})
 
@@ -75,7 +76,7 @@ def shorten_routes(app: FastAPI) -> int:
 
     Call it when the routes are complete. A second call changes nothing.
     """
-    replaced = (getattr(routing, name, None) for name in _REPLACED_BY_TRACERS)
+    replaced = map(_FUNCTIONS.get, _REPLACED_BY_TRACERS)
     if not all(map(_is_of_fastapi, replaced, _REPLACED_BY_TRACERS)):
         return 0
     return sum(_shorten(route) for route in iter_route_contexts(app.routes))
@@ -106,11 +107,6 @@ def _holders(route: RouteContext) -> Iterator[Any]:
         holder = holder.app
         if type(holder).__module__.partition(".")[0] not in ("fastapi", "starlette"):
             return
-
-
-def _solving_functions() -> list[object]:
-    """Returns the functions of FastAPI that a request passes, and that handlers look up there."""
-    return [getattr(routing, name, None) for name in _REPLACED_BY_TRACERS[2:]]
 
 
 def _is_of_fastapi(function: object, name: str) -> bool:
@@ -158,19 +154,26 @@ def _handler(ordinary: Handler, variables: dict[str, Any]) -> Handler | None:
     is_stream |= inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     if is_stream:
         return None
-    functions = _solving_functions()
+    solve, run = _FUNCTIONS["solve_dependencies"], _FUNCTIONS["run_endpoint_function"]
     rest, calls = replace(dependant, dependencies=others), [each.call for each in dependencies]
     needs_more = bool(others) or any(getattr(rest, name) for name in _NEEDS)
     place_of = _Place(endpoint, dependant.path)
 
     def is_changed(request: Request) -> bool:
-        return (
-            _solving_functions() != functions
-            or provider.dependency_overrides
+        # In every request: comparisons of objects cost less than those of lists.
+        if (
+            provider.dependency_overrides
             or dependant.call is not endpoint
-            or [each.call for each in dependant.dependencies] != calls
+            or _FUNCTIONS["solve_dependencies"] is not solve
+            or _FUNCTIONS["run_endpoint_function"] is not run
+            or len(dependant.dependencies) != len(calls)
             or request.scope.get("fastapi.telemetry") is not None
-        )
+        ):
+            return True
+        for each, call in zip(dependant.dependencies, calls, strict=True):
+            if each.call is not call:
+                return True
+        return False
 
     first = [gate for gate, _ in gates if gate.requirements.writes is None]
 
