@@ -74,12 +74,18 @@ _NEEDS_OF_GATE = frozenset({"http_connection_param_name"})
 def shorten_routes(app: FastAPI) -> int:
     """Gives the routes of `app` with gates a shorter way. Returns the number of those that have it.
 
-    Call it when the routes are complete. A second call changes nothing.
+    Call it when the routes are complete. A second call changes nothing. Routes of authapi keep
+    FastAPI's way: `AuthAPIRoute` has handlers of its own.
     """
     replaced = map(_FUNCTIONS.get, _REPLACED_BY_TRACERS)
     if not all(map(_is_of_fastapi, replaced, _REPLACED_BY_TRACERS)):
         return 0
-    return sum(_shorten(route) for route in iter_route_contexts(app.routes))
+    routes = iter_route_contexts(app.routes)
+    return sum(_shorten(each) for each in routes if not _is_ours(each.original_route))
+
+
+def _is_ours(route: object) -> bool:
+    return type(route).__module__.startswith("authapi.")
 
 
 def _shorten(route: RouteContext) -> bool:
