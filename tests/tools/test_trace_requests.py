@@ -14,7 +14,7 @@ MAXIMA = {
     "GET /me, unknown caller": (24, 13),
     "GET /me, cached caller": (18, 10),
     "POST /login": (41, 20),
-    "POST /token, refresh": (26, 13),
+    "POST /token, refresh": (25, 13),
     "POST /password/forgot, until the mail is sent": (39, 21),
     "DELETE /admin/users/{id}": (40, 24),  # the cache tells open WebSockets
 }

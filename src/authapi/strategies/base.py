@@ -133,6 +133,9 @@ class Strategy(ABC, Generic[C]):
     users_are_accounts: ClassVar[bool] = True
     """False if the users of the identities are no accounts of this service, so that the database
     does not know when the credential of an open WebSocket ends."""
+    asked_before_body: bool = False
+    """Whether the strategy may be asked before the body of a request is read, and again after it.
+    True if it does not read the body, and knows a caller the second time at little cost."""
     authorization_server: str | None = None
     """The issuer of the accepted tokens, if it is another service. The protected resource metadata
     list it (RFC 9728, `authorization_servers`)."""

@@ -26,6 +26,7 @@ class JWTStrategy(BearerStrategy, Refreshable[str]):
     """Authenticates requests by signed bearer tokens."""
 
     name = "jwt"
+    asked_before_body = True
 
     def has_shape(self, token: str) -> bool:
         return token.count(".") == 2

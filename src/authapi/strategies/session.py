@@ -24,6 +24,7 @@ class SessionStrategy(Renewable[str]):
 
     name = "session"
     ambient = True
+    asked_before_body = True
 
     def __init__(self, services: Services) -> None:
         super().__init__(services)

@@ -26,6 +26,7 @@ class TokenStrategy(BearerStrategy, Revocable[str]):
     """Authenticates requests by opaque bearer tokens."""
 
     name = "token"
+    asked_before_body = True
 
     def has_shape(self, token: str) -> bool:
         return token.startswith(OPAQUE_PREFIX)

@@ -83,6 +83,7 @@ class RemoteIntrospection(BearerStrategy):
         if not timedelta(0) <= cache_for <= _MAX_CACHE_FOR or timeout <= timedelta(0):
             raise ConfigurationError("cache_for must be from 0 to 5 minutes, and timeout positive")
         self.name = name
+        self.asked_before_body = cache_for > timedelta(0)
         self.authorization_server = None if issuer is None else check_issuer(issuer)
         self.issuer = issuer
         self.subjects_are_ids = subjects_are_ids

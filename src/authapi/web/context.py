@@ -120,8 +120,8 @@ class RequestContext:
     """Whether a gate has looked for a caller: the response depends on the credential."""
     is_private: bool = False
     """Whether a gate has found or refused a caller: the response is for this client only."""
-    is_asked_again: bool = False
-    """Whether the gates of the route were asked before the body, and are asked again after it."""
+    counted: frozenset[str] = frozenset()
+    """The strategies that were asked before the body, and are asked again after it."""
 
     def discard(self, identity: Identity) -> None:
         """Makes the client delete the credential of `identity`, which this request has ended."""

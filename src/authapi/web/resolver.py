@@ -371,7 +371,7 @@ def _record_outcome(
     elif outcome is not None and (strategy.ambient or strategy.kept_by_browsers):
         _check_csrf(connection, context, outcome)
     context.outcomes[strategy.name] = outcome
-    if source is None or context.is_asked_again:
+    if source is None or strategy.name in context.counted:
         return  # unknown, or counted before the body
     metrics = context.runtime.metrics
     if metrics is not None:

@@ -132,7 +132,8 @@ class ProtectedRoute(AuthAPIRoute):
         if not any(not gate.requirements.optional for gate in gates_of(self.dependant)):
             raise TypeError(f"{endpoint.__name__} at {path} has no gate: it would be public")
 
-        self.direct = self._direct_handler()
+        handle = self._direct_handler()
+        self.direct = None if handle is None else _responding(handle)
 
     def get_route_handler(self) -> Handler:
         handle, direct = super().get_route_handler(), self._direct_handler()
@@ -156,9 +157,8 @@ class ProtectedRoute(AuthAPIRoute):
             return None
         gate, (name, *_) = gates[0]
 
-        async def handle(request: Request) -> Response:
-            response: Response = await endpoint(**{name: await gate(request), "request": request})
-            return response
+        async def handle(request: Request) -> Any:
+            return await endpoint(**{name: await gate(request), "request": request})
 
         return handle
 
@@ -286,6 +286,15 @@ class AuthAPIRouter(APIRouter):
                 or int(value) > self._max_body_bytes
             ):
                 raise BodyTooLarge
+
+
+def _responding(handle: Handler) -> ASGIApp:
+    """Returns an ASGI application that sends the response of a handler."""
+
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        await (await handle(Request(scope, receive, send)))(scope, receive, send)
+
+    return respond
 
 
 def check_prefix(prefix: str, base_url: str) -> str:

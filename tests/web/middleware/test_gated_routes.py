@@ -1,5 +1,6 @@
 """The shorter way of routes with gates: its answers are those of FastAPI, and when it is taken."""
 
+import inspect
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -25,7 +26,7 @@ from fastapi import (
 )
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, RouteContext
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
@@ -540,19 +541,16 @@ async def counted(
     make: Callable[[bool], AbstractAsyncContextManager[tuple[Client, FastAPI]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[tuple[Client, FastAPI, list[str]]]:
-    """The application with the shorter way, and the paths of requests that FastAPI has solved."""
+    """The application with the shorter way, and an entry for each request that FastAPI handles."""
     solved: list[str] = []
-    solve = routing.solve_dependencies  # type: ignore[attr-defined]
 
-    async def counting(**options: Any) -> Any:
-        solved.append(options["request"].scope["path"])
-        return await solve(**options)
+    def counting() -> None:
+        solved.append("handled")  # called at the beginning of FastAPI's handler
 
     async with make(True) as (api, app):
         user = await api.create_user(email="ann@example.com")
         api.headers.update(await credential(api, user.email, "token"))
-        # After the start: a function that is replaced before makes the way of FastAPI the only one.
-        monkeypatch.setattr(routing, "solve_dependencies", counting)
+        monkeypatch.setattr(routing, "get_telemetry_data", counting)
         yield api, app, solved
 
 
@@ -631,6 +629,21 @@ async def test_a_function_of_fastapi_that_is_wrapped(
         assert bool(calls) is (name not in ("get_request_handler", "request_response"))
 
 
+async def test_a_function_of_fastapi_that_is_wrapped_after_the_start(
+    counted: tuple[Client, FastAPI, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await is_short(counted, "plain")
+    run, calls = routing.run_endpoint_function, list[str]()
+
+    async def traced(**options: Any) -> Any:
+        calls.append("endpoint")
+        return await run(**options)
+
+    monkeypatch.setattr(routing, "run_endpoint_function", traced)
+    assert not await is_short(counted, "plain")
+    assert calls == ["endpoint"]
+
+
 async def test_a_route_whose_application_is_replaced_or_wrapped(
     make_settings: SettingsFactory,
 ) -> None:
@@ -696,7 +709,7 @@ async def test_a_route_that_is_added_late_takes_the_way_of_fastapi(
         return user.email
 
     assert (await api.get("/late")).text == '"ann@example.com"'
-    assert solved[-1] == "/late"
+    assert solved == ["handled"]
     api.headers.pop("authorization")
     assert (await api.get("/late")).status_code == 401
 
@@ -813,3 +826,162 @@ async def test_a_strategy_of_another_package_is_asked_after_the_body(
         BodyStrategy.asked = 0
         assert (await post(api, "/body", Sent())).status_code == 401
         assert BodyStrategy.asked == 1
+
+
+@asynccontextmanager
+async def small(
+    make_settings: SettingsFactory, add: Shape, **changes: object
+) -> AsyncIterator[tuple[Client, FastAPI]]:
+    """An application with the routes that `add` adds, and a client with a token."""
+    auth = AuthAPI(make_settings(**changes))
+    app = FastAPI(lifespan=auth.lifespan)
+    auth.install(app)
+    add(app)
+    async with client(app) as api:
+        user = await api.create_user(email="ann@example.com")
+        api.headers.update(await credential(api, user.email, "token"))
+        yield api, app
+
+
+async def test_a_synchronous_route_with_a_parameter_named_func(
+    make_settings: SettingsFactory,
+) -> None:
+    def add(app: FastAPI) -> None:
+        @app.get("/func")
+        def route(user: Caller, func: str = "sum") -> str:
+            return func
+
+    async with small(make_settings, add) as (api, _):
+        assert (await api.get("/func?func=mean")).text == '"mean"'
+
+
+@pytest.mark.parametrize("how", ["element", "call"])
+async def test_a_gate_that_is_replaced_by_a_stricter_one_after_the_start(
+    counted: tuple[Client, FastAPI, list[str]], how: str
+) -> None:
+    api, app, _ = counted
+    route = next(each for each in app.routes if getattr(each, "path", "") == "/plain")
+    assert isinstance(route, APIRoute)
+    stricter = current_user(superuser=True)
+    if how == "element":
+        added = routing.get_dependant(path="/plain", call=stricter, name="user")  # type: ignore[attr-defined]
+        route.dependant.dependencies[0] = added
+    else:
+        route.dependant.dependencies[0].call = stricter
+    assert (await api.get("/plain")).status_code == 403
+
+
+async def test_a_later_dependency_that_is_replaced_after_the_start(
+    counted: tuple[Client, FastAPI, list[str]],
+) -> None:
+    api, app, _ = counted
+
+    async def refuse() -> str:
+        raise HTTPException(410)
+
+    route = next(each for each in app.routes if getattr(each, "path", "") == "/later_dependency")
+    assert isinstance(route, APIRoute)
+    added = routing.get_dependant(path="/x", call=refuse, name="email")  # type: ignore[attr-defined]
+    route.dependant.dependencies[1] = added
+    assert (await api.get("/later_dependency")).status_code == 410
+
+
+async def test_an_invalid_parameter_does_not_read_the_source_each_time(
+    counted: tuple[Client, FastAPI, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, _, _ = counted
+    assert (await api.get("/parameters/x")).status_code == 422
+    read = list[object]()
+    monkeypatch.setattr(inspect, "getsourcelines", read.append)
+    await api.get("/parameters/x")
+    assert read == []
+
+
+async def test_an_invalid_parameter_of_an_endpoint_whose_source_has_changed(
+    counted: tuple[Client, FastAPI, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, _, _ = counted
+
+    def fail(_: object) -> None:
+        raise SyntaxError  # as `tokenize.TokenError`, for a file that was edited since the start
+
+    monkeypatch.setattr(inspect, "getsourcelines", fail)
+    assert (await api.get("/parameters/x")).status_code == 422
+
+
+async def token_caller(identity: Annotated[Identity, Depends(current_identity("token"))]) -> str:
+    """A dependency of a dependency, whose gate asks another strategy."""
+    return identity.strategy
+
+
+async def test_a_strategy_that_only_a_later_gate_asks_is_counted(
+    make_settings: SettingsFactory,
+) -> None:
+    def add(app: FastAPI) -> None:
+        @app.post("/nested")
+        async def route(
+            user: Annotated[User | None, Depends(current_user("session", optional=True))],
+            strategy: Annotated[str, Depends(token_caller)],
+            person: Person,
+        ) -> str:
+            return strategy
+
+    async with small(make_settings, add, metrics_path="/metrics") as (api, _):
+        metrics = api.services.metrics
+        assert metrics is not None
+        found = list[tuple[str, str]]()
+        metrics.count_authentication = lambda *each: found.append(each)  # type: ignore[method-assign]
+        assert (await post(api, "/nested", Sent())).status_code == 200
+        api.headers["authorization"] = "Bearer aat_wrong"
+        assert (await post(api, "/nested", Sent())).status_code == 401
+        assert found == [("token", "authenticated"), ("token", "refused")]
+
+
+async def test_a_password_is_verified_once_for_a_request_with_a_body(
+    make_settings: SettingsFactory,
+) -> None:
+    names = ["session", "token", "basic"]
+    async with small(make_settings, _SHAPES["body"], strategies=names) as (api, _):
+        authentication = api.services.accounts.authentication
+        authenticate, calls = authentication.authenticate, list[str]()
+
+        async def counting(*args: Any, **options: Any) -> Any:
+            calls.append("asked")
+            return await authenticate(*args, **options)
+
+        authentication.authenticate = counting  # type: ignore[method-assign]
+        del api.headers["authorization"]
+        api.auth = httpx.BasicAuth("ann@example.com", PASSWORD)
+        assert (await post(api, "/body", Sent())).status_code == 200
+        assert calls == ["asked"]
+
+
+async def test_a_version_of_fastapi_without_its_private_name(
+    make_settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = RouteContext._effective_route
+
+    def attribute(context: RouteContext, name: str) -> Any:
+        return getattr(context._renamed, name)
+
+    def renamed(name: str) -> property:
+        return property(lambda context: getattr(context._renamed, name, None))
+
+    monkeypatch.delattr(RouteContext, "_effective_route")
+    monkeypatch.setattr(RouteContext, "_renamed", found, raising=False)
+    monkeypatch.setattr(RouteContext, "__getattr__", attribute)
+    for name in ("path", "path_format", "name", "methods", "endpoint"):
+        monkeypatch.setattr(RouteContext, name, renamed(name))
+    async with small(make_settings, _SHAPES["plain"]) as (api, _):
+        assert (await api.get("/plain")).status_code == 200
+
+
+def test_a_version_of_fastapi_with_an_option_that_is_not_known() -> None:
+    app = FastAPI()
+    _SHAPES["plain"](app)
+    route = next(each for each in app.routes if getattr(each, "path", "") == "/plain")
+    assert isinstance(route, APIRoute)
+    ordinary = gated_routes._variables(route.app, "request_response.<locals>.app")["f"]
+    variables = gated_routes._variables(ordinary, "get_request_handler.<locals>.app")
+    assert gated_routes._handler(ordinary, variables) is not None
+    assert gated_routes._handler(ordinary, variables | {"max_rows": 5}) is None

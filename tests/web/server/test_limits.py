@@ -311,3 +311,21 @@ async def test_connection_close_occurs_once() -> None:
     wire.feed(GET)
     await asyncio.wait_for(wire.transport.is_half_closed.wait(), 10)
     assert bytes(wire.transport.sent).lower().count(b"connection: close") == 1
+
+
+async def test_discarded_bytes_are_counted_for_each_request() -> None:
+    wire = Wire(reads_body=False)
+    for _ in range(5):
+        await wire.send([b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n"])
+        await wire.send([b"x" * 40_000])
+    assert wire.statuses == [200] * 5
+    assert not wire.transport.closed
+
+
+async def test_an_application_can_have_more_of_a_body_discarded() -> None:
+    wire = Wire(reads_body=False, discarded=200_000)
+    head = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    await wire.send([head, b"x" * 150_000])
+    assert (wire.statuses, wire.transport.closed) == ([200], False)
+    await wire.send([b"x" * 60_000])
+    assert wire.transport.closed

@@ -10,6 +10,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from authapi import HTTPProtocol
+from authapi.web.server.limits import discard_body
 
 Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -89,6 +90,8 @@ class Wire:
     state: dict[str, Any] = field(default_factory=dict)
     reads_body: bool = True
     """Whether the application reads the body before it answers."""
+    discarded: int | None = None
+    """Bytes of a body that the application has discarded after its answer; None for the default."""
     ws: Any = "websockets-sansio"
     kind: type[asyncio.Protocol] = HTTPProtocol
     seen: list[Seen] = field(default_factory=list)
@@ -117,6 +120,8 @@ class Wire:
             return
         request = Seen(scope["method"], scope["path"], scope["headers"])
         self.seen.append(request)
+        if self.discarded is not None:
+            discard_body(scope, self.discarded)
         while self.reads_body:
             message: Message = await receive()
             if message["type"] == "http.disconnect":

@@ -17,7 +17,6 @@ from typing import Any, Final, TypeAlias
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette._utils import get_route_path
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from authapi.web.context import SCOPE_KEY, RequestContext
@@ -39,15 +38,15 @@ class Dispatcher:
     """
 
     def __init__(self, app: FastAPI, included: Any, others: ASGIApp) -> None:
-        self._app, self.included, self.others = app, included, others
-        self._answer: Answer = included.original_router.answer
+        self.app, self.included, self.others = app, included, others
+        self.answer: Answer = included.original_router.answer
         self._by_path: dict[str, ASGIApp] = {}
         """The routes with a path, for paths without parameters. One of them has it, so that no
         search goes before the answer."""
         self._by_segment: dict[str, ASGIApp] = {}
-        self._direct: dict[str, ASGIApp] = {}
+        self.direct: dict[str, ASGIApp] = {}
         """What answers GET at a path without FastAPI."""
-        self._is_built = False
+        self.is_built = False
 
     def shortcut(self, stack: ASGIApp) -> Shortcut | None:
         """Returns the shortcut past `stack`, which leads to this search.
@@ -55,7 +54,7 @@ class Dispatcher:
         Requests still pass the CORS layer of authapi. Returns None if `stack` has other layers than
         those of FastAPI and authapi.
         """
-        layers = list(_layers_of(self._app, stack))
+        layers = list(_layers_of(self.app, stack))
         known = {
             OwnRoutes,
             ProblemCORSMiddleware,
@@ -63,51 +62,32 @@ class Dispatcher:
         }
         if not all(type(layer) in known and _is_known(layer) for layer in layers):
             return None
-        cors = [layer for layer in layers if isinstance(layer, ProblemCORSMiddleware)]
-        direct, app, behind_cors = self._direct, self._app, dict[ASGIApp, ASGIApp]()
-
-        def find(scope: Scope) -> ASGIApp | None:
-            if not self._is_built:
-                self._build()
-            found = direct.get(scope["path"])
-            if (
-                found is None
-                or scope["method"] != "GET"
-                or scope.get("root_path")
-                or app.dependency_overrides
-                or app.router.middleware_stack is not self
-                or scope.get("fastapi.telemetry") is not None
-            ):
-                return None
-            if cors and found not in behind_cors:
-                behind_cors[found] = inner = copy(cors[0])
-                inner.app = found
-            return behind_cors.get(found, found)
-
-        return find
+        cors = next((layer for layer in layers if isinstance(layer, ProblemCORSMiddleware)), None)
+        return _Shortcut(self, cors)
 
     def forget_routes(self) -> None:
         """Reads the routes again at the next request, because some were removed."""
-        self._is_built = False
+        self.is_built = False
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # As `is_for_own_path`, without a call in every request of the application.
         context = scope.get(SCOPE_KEY)
         if type(context) is not RequestContext or context.own_path != scope["path"]:
             return self.others(scope, receive, send)
-        if not self._is_built:
-            self._build()
-        scope.setdefault("router", self._app.router)
+        if not self.is_built:
+            self.build()
+        scope.setdefault("router", self.app.router)
         path: str = get_route_path(scope) if scope.get("root_path") else scope["path"]
         handle = self._by_path.get(path) if scope["type"] == "http" else None
         if handle is None:
             handle = self._by_segment.get(_first_segment(path), self.others)
         return handle(scope, receive, send)
 
-    def _build(self) -> None:
+    def build(self) -> None:
+        """Reads the routes."""
         self._by_path.clear()
         self._by_segment.clear()
-        self._direct.clear()
+        self.direct.clear()
         candidates = self.included.effective_candidates()
         segments: dict[str, list[Any]] = {}
         for each in candidates:
@@ -121,45 +101,20 @@ class Dispatcher:
             if "{" not in path:
                 found = [each for each in candidates if _route(each).path_regex.match(path)]
                 self._by_path[path] = self._chosen(path, found)
-        self._is_built = True
+        self.is_built = True
 
     def _chosen(self, path: str, candidates: Sequence[Any]) -> ASGIApp:
         """Returns what answers at a path that all of these routes have."""
         search: ASGIApp = self._with(candidates).handle
         if not all(isinstance(each.original_route, APIRoute) for each in candidates):
             return search
-        answer, first, by_method = self._answer, candidates[0], dict[str, Any]()
         for each in candidates:
-            for method in each.methods:
-                by_method.setdefault(method, each)
-
-        def handle(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            if scope.get("fastapi.telemetry") is not None:
-                return search(scope, receive, send)
-            # Without the method, the search of FastAPI chooses the first one, which answers 405.
-            chosen = by_method.get(scope["method"], first)
-            _choose(scope, chosen)
-            return answer(chosen.original_route.handle, scope, receive, send)
-
-        read = by_method.get("GET")
-        if read is not None and getattr(read.original_route, "direct", None) is not None:
-            self._direct[path] = self._answering(read)
-        return handle
-
-    def _answering(self, candidate: Any) -> ASGIApp:
-        """Returns what answers a request by the `direct` handler of a route."""
-        answer, router, direct = self._answer, self._app.router, candidate.original_route.direct
-
-        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-            response = await direct(Request(scope, receive, send))
-            await response(scope, receive, send)
-
-        def handle(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-            scope["router"] = router
-            _choose(scope, candidate)
-            return answer(respond, scope, receive, send)
-
-        return handle
+            direct = getattr(each.original_route, "direct", None)
+            if "GET" in each.methods and direct is not None:
+                self.direct[path] = _ToRoute(self, [each], search, direct)
+            if "GET" in each.methods:
+                break
+        return _ToRoute(self, candidates, search)
 
     def _with(self, candidates: Sequence[Any]) -> Any:
         """Returns the included router with these routes only."""
@@ -168,6 +123,66 @@ class Dispatcher:
             vars(narrow).pop(name, None)
         narrow.effective_candidates = lambda: candidates
         return narrow
+
+
+class _ToRoute:
+    """Answers requests at a path by the one of its routes that has their method.
+
+    `direct` answers in place of the only route. Requests that the telemetry of FastAPI follows go
+    to `search`.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        candidates: Sequence[Any],
+        search: ASGIApp,
+        direct: ASGIApp | None = None,
+    ) -> None:
+        self._answer, self._router = dispatcher.answer, dispatcher.app.router
+        # Without the method, the search of FastAPI chooses the first route, which answers 405.
+        self._first = candidates[0]
+        self._by_method = {method: each for each in reversed(candidates) for method in each.methods}
+        self._search, self._direct = search, direct
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope.get("fastapi.telemetry") is not None:
+            return self._search(scope, receive, send)
+        chosen = self._by_method.get(scope["method"], self._first)
+        # What FastAPI adds for the route of a path without parameters.
+        route = scope["route"] = chosen.original_route
+        scope["endpoint"] = chosen.endpoint
+        scope.setdefault("router", self._router)
+        scope.setdefault("path_params", {})
+        scope.setdefault("fastapi", {})["effective_route_context"] = chosen
+        return self._answer(self._direct or route.handle, scope, receive, send)
+
+
+class _Shortcut:
+    """The way past the layers of FastAPI, behind the CORS layer `cors` if there is one."""
+
+    def __init__(self, dispatcher: Dispatcher, cors: ProblemCORSMiddleware | None) -> None:
+        self._dispatcher, self._cors = dispatcher, cors
+        self._behind_cors: dict[ASGIApp, ASGIApp] = {}
+
+    def __call__(self, scope: Scope) -> ASGIApp | None:
+        dispatcher = self._dispatcher
+        if not dispatcher.is_built:
+            dispatcher.build()
+        found = dispatcher.direct.get(scope["path"])
+        if (
+            found is None
+            or scope["method"] != "GET"
+            or scope.get("root_path")
+            or dispatcher.app.dependency_overrides
+            or dispatcher.app.router.middleware_stack is not dispatcher
+            or scope.get("fastapi.telemetry") is not None
+        ):
+            return None
+        if self._cors is not None and found not in self._behind_cors:
+            self._behind_cors[found] = layer = copy(self._cors)
+            layer.app = found
+        return self._behind_cors.get(found, found)
 
 
 def _layers_of(app: FastAPI, stack: Any = None) -> Iterator[Any]:
@@ -183,13 +198,6 @@ def _layers_of(app: FastAPI, stack: Any = None) -> Iterator[Any]:
 def _is_known(layer: object) -> bool:
     """Whether nothing but FastAPI or authapi may have added a layer, such as a tool for tracing."""
     return type(layer).__module__.partition(".")[0] in ("authapi", "fastapi", "starlette")
-
-
-def _choose(scope: Scope, candidate: Any) -> None:
-    """Adds to the scope what FastAPI adds for the route of a path without parameters."""
-    scope["route"], scope["endpoint"] = candidate.original_route, candidate.endpoint
-    scope.setdefault("path_params", {})
-    scope.setdefault("fastapi", {})["effective_route_context"] = candidate
 
 
 def _route(candidate: Any) -> Any:

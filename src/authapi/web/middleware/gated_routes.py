@@ -14,6 +14,7 @@ of the start. Any other route and request takes the way of FastAPI (decision 004
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeAlias
@@ -28,10 +29,10 @@ from fastapi.utils import is_body_allowed_for_status_code
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 
-from authapi.strategies.base import Strategy
 from authapi.web.context import context_of
 from authapi.web.requirements import Gate
 from authapi.web.resolver import resolve
+from authapi.web.server.limits import discard_body
 
 Handler: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -53,6 +54,19 @@ _NEEDS = (
     *("response_param_name", "background_tasks_param_name", "security_scopes_param_name"),
 )
 """The attributes of a `Dependant` that name what its function needs besides its dependencies."""
+_VARIABLES = frozenset(
+    {
+        *("dependant", "body_field", "is_body_form", "form_limits", "embed_body_fields"),
+        *("actual_strict_content_type", "dependency_overrides_provider", "is_coroutine"),
+        *("is_sse_stream", "is_json_stream", "stream_item_field", "status_code"),
+        *("response_class", "actual_response_class", "response_field"),
+        *(f"response_model_{name}" for name in _MODEL_OPTIONS),
+    }
+)
+"""The variables of FastAPI's handler. Another one may be an option that is not known here."""
+_MAX_DISCARDED = 16 * 1024 * 1024
+"""Bytes that the server reads for a client that sends its body before it reads a refusal."""
+_FUNCTIONS = vars(routing)
 _FASTAPI = Path(routing.__file__).parent
 _NEEDS_OF_GATE = frozenset({"http_connection_param_name"})
 
@@ -60,12 +74,18 @@ _NEEDS_OF_GATE = frozenset({"http_connection_param_name"})
 def shorten_routes(app: FastAPI) -> int:
     """Gives the routes of `app` with gates a shorter way. Returns the number of those that have it.
 
-    Call it when the routes are complete. A second call changes nothing.
+    Call it when the routes are complete. A second call changes nothing. Routes of authapi keep
+    FastAPI's way: `AuthAPIRoute` has handlers of its own.
     """
-    replaced = (getattr(routing, name, None) for name in _REPLACED_BY_TRACERS)
+    replaced = map(_FUNCTIONS.get, _REPLACED_BY_TRACERS)
     if not all(map(_is_of_fastapi, replaced, _REPLACED_BY_TRACERS)):
         return 0
-    return sum(_shorten(route) for route in iter_route_contexts(app.routes))
+    routes = iter_route_contexts(app.routes)
+    return sum(_shorten(each) for each in routes if not _is_ours(each.original_route))
+
+
+def _is_ours(route: object) -> bool:
+    return type(route).__module__.startswith("authapi.")
 
 
 def _shorten(route: RouteContext) -> bool:
@@ -85,7 +105,7 @@ def _holders(route: RouteContext) -> Iterator[Any]:
     With `max_body_size`, it is inside of two layers of FastAPI.
     """
     # An included route has an application of its own, and FastAPI no public name for its holder.
-    holder: Any = route._effective_route
+    holder: Any = getattr(route, "_effective_route", None)
     for _ in range(3):
         if not hasattr(holder, "app"):
             return
@@ -121,6 +141,8 @@ def _handler(ordinary: Handler, variables: dict[str, Any]) -> Handler | None:
     `variables` are those of `ordinary`. Returns None if the route has no gates, has other
     dependencies before them or sends a stream.
     """
+    if not _VARIABLES.issuperset(variables):
+        return None
     try:
         dependant: Dependant = variables["dependant"]
         provider = variables["dependency_overrides_provider"]
@@ -138,17 +160,26 @@ def _handler(ordinary: Handler, variables: dict[str, Any]) -> Handler | None:
     is_stream |= inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     if is_stream:
         return None
-    count, rest = len(dependencies), replace(dependant, dependencies=others)
+    solve, run = _FUNCTIONS["solve_dependencies"], _FUNCTIONS["run_endpoint_function"]
+    rest, calls = replace(dependant, dependencies=others), [each.call for each in dependencies]
     needs_more = bool(others) or any(getattr(rest, name) for name in _NEEDS)
+    place_of = _Place(endpoint, dependant.path)
 
     def is_changed(request: Request) -> bool:
-        return (
+        # In every request: comparisons of objects cost less than those of lists.
+        if (
             provider.dependency_overrides
             or dependant.call is not endpoint
-            or dependant.dependencies is not dependencies
-            or len(dependencies) != count
+            or _FUNCTIONS["solve_dependencies"] is not solve
+            or _FUNCTIONS["run_endpoint_function"] is not run
+            or len(dependant.dependencies) != len(calls)
             or request.scope.get("fastapi.telemetry") is not None
-        )
+        ):
+            return True
+        for each, call in zip(dependant.dependencies, calls, strict=True):
+            if each.call is not call:
+                return True
+        return False
 
     first = [gate for gate, _ in gates if gate.requirements.writes is None]
 
@@ -174,19 +205,17 @@ def _handler(ordinary: Handler, variables: dict[str, Any]) -> Handler | None:
                 embed_body_fields=False,
             )
             if solved.errors:
-                place = _place_of(endpoint, dependant, request)
-                raise RequestValidationError(solved.errors, endpoint_ctx=place)
+                raise RequestValidationError(solved.errors, endpoint_ctx=place_of(request))
             values |= solved.values
         if is_coroutine:
             result = await endpoint(**values)
         else:
-            result = await run_in_threadpool(endpoint, **values)
+            result = await run_in_threadpool(partial(endpoint, **values))
         try:
             return await answer(result, solved)
         except ResponseValidationError as error:
-            place = _place_of(endpoint, dependant, request)
             raise ResponseValidationError(
-                error.errors(), body=error.body, endpoint_ctx=place
+                error.errors(), body=error.body, endpoint_ctx=place_of(request)
             ) from None
 
     return handle_body if reads_body else handle
@@ -196,23 +225,23 @@ async def _refuse_before_body(gates: Sequence[Gate[object]], connection: HTTPCon
     """Raises what the gates of a route raise, before the body of the request is read.
 
     It decides for the refusal only: the gates are asked again after the body, which may take long
-    enough for a session to end. A strategy of another package may read the body itself, so a route
-    that accepts one is not asked before.
+    enough for a session to end. A route that accepts a strategy without `asked_before_body` is
+    asked after it only.
     """
     context = context_of(connection)
     bindings = [gate.bind(context.runtime) for gate in gates]
-    if not all(_is_built_in(each) for binding in bindings for each in binding.strategies):
+    if not all(each.asked_before_body for binding in bindings for each in binding.strategies):
         return
     discards = context.discards
-    for gate in gates:
-        await resolve(gate, connection)
+    try:
+        for gate in gates:
+            await resolve(gate, connection)
+    except Exception:
+        discard_body(connection.scope, _MAX_DISCARDED)
+        raise
+    context.counted = frozenset(context.outcomes)
     context.outcomes.clear()
     context.identity, context.discards = None, discards
-    context.is_asked_again = True
-
-
-def _is_built_in(strategy: Strategy[Any]) -> bool:
-    return type(strategy).__module__.startswith("authapi.")
 
 
 class _Answer:
@@ -302,16 +331,28 @@ def _is_plain(gate: Dependant) -> bool:
     )
 
 
-def _place_of(endpoint: Callable[..., Any], dependant: Dependant, request: Request) -> Any:
-    """Returns where an endpoint is, for the errors of FastAPI: its file and line, its path."""
-    place: dict[str, object] = {}
-    try:
-        place["file"] = inspect.getsourcefile(endpoint)
-        place["line"] = inspect.getsourcelines(endpoint)[1]
-        place["function"] = endpoint.__name__
-    except (OSError, TypeError):
-        place.clear()
-    if dependant.path:
+class _Place:
+    """Where an endpoint is, for the errors of FastAPI: its file and line, found once; its path."""
+
+    def __init__(self, endpoint: Callable[..., Any], path: str | None) -> None:
+        self._endpoint, self._path = endpoint, path
+        self._source: dict[str, object] | None = None
+
+    def __call__(self, request: Request) -> Any:
+        """Returns what FastAPI says in its errors."""
+        if self._source is None:
+            self._source = self._find()
+        if not self._path:
+            return self._source
         mount = request.scope.get("root_path", "").rstrip("/")
-        place["path"] = f"{request.method} {mount}{dependant.path}"
-    return place
+        return {**self._source, "path": f"{request.method} {mount}{self._path}"}
+
+    def _find(self) -> dict[str, object]:
+        try:
+            return {
+                "file": inspect.getsourcefile(self._endpoint),
+                "line": inspect.getsourcelines(self._endpoint)[1],
+                "function": self._endpoint.__name__,
+            }
+        except Exception:  # as FastAPI: the file may be missing, or edited since the start
+            return {}

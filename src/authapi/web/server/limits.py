@@ -4,11 +4,12 @@
 other channel from an application to its server works without configuration.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import Response
+from starlette.types import Scope
 
 from authapi.crypto.ids import RequestIds
 from authapi.domain.client import Client
@@ -20,8 +21,26 @@ LIMITS_KEY: Final = "authapi.limits"
 """The key of `ReadingLimits` in the lifespan state."""
 PROTOCOL_KEY: Final = "authapi.protocol"
 """The ASGI extension in the scope of every request that `HTTPProtocol` has read."""
+MAX_DISCARDED: Final = 65536
+"""The bytes that are read and discarded after a response, by default."""
 MAX_FIELDS: Final = 1024
 """The maximum number of header fields in a request."""
+
+
+_DISCARDED_KEY: Final = "discarded"
+
+
+def discard_body(scope: Scope, max_bytes: int) -> None:
+    """Has `HTTPProtocol` read and discard up to `max_bytes` of a body after the response."""
+    extension = scope.get("extensions", {}).get(PROTOCOL_KEY)
+    if extension is not None:
+        extension[_DISCARDED_KEY] = max_bytes
+
+
+def max_discarded_bytes(scope: Mapping[str, Any]) -> int:
+    """Returns the bytes of a body that are discarded after the response, before a close."""
+    max_bytes: int = scope["extensions"][PROTOCOL_KEY].get(_DISCARDED_KEY, MAX_DISCARDED)
+    return max_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from typing import Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-_MAX_BYTES: Final = 65536
+from authapi.web.server.limits import MAX_DISCARDED
+
 _SECONDS: Final = 1.0
 
 
@@ -42,11 +43,16 @@ class LingeringTransport(asyncio.Transport):
         if self.raw.can_write_eof():
             self.raw.write_eof()
 
-    def discard(self, size: int) -> None:
-        """Counts `size` discarded bytes, and closes the connection above the limit."""
+    def discard(self, size: int, limit: int = MAX_DISCARDED) -> None:
+        """Counts `size` discarded bytes of a request, and closes the connection above the limit."""
         self._discarded += size
-        if self._discarded > _MAX_BYTES:
+        if self._discarded > limit:
             self.raw.close()
+
+    def begin_request(self) -> None:
+        """Begins to count the discarded bytes of another request."""
+        if not self.is_closing():
+            self._discarded = 0
 
     def release(self) -> None:
         """Releases timer and references after the connection is lost."""

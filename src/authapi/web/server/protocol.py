@@ -25,6 +25,7 @@ from authapi.web.server.limits import (
     ReadingLimits,
     RefusedClient,
     default_limits,
+    max_discarded_bytes,
 )
 from authapi.web.server.lingering_close import LingeringTransport, PausableFlowControl
 from authapi.web.server.websocket_handshake import check_handshake
@@ -200,11 +201,10 @@ class HTTPProtocol(HttpToolsProtocol):
     def _check_body(self, framing: int, size: int) -> None:
         self._discarded_fields.clear()
         self._framing_bytes += framing
-        limit = self._limits.max_header_bytes + _CHUNK_FRAMING * self._body_bytes
-        if self._framing_bytes > limit:
+        if self._framing_bytes > self._limits.max_header_bytes + _CHUNK_FRAMING * self._body_bytes:
             self._refuse(HeadersTooLarge())
         elif self.cycle.response_complete:
-            self.transport.discard(size)
+            self.transport.discard(size, max_discarded_bytes(self.cycle.scope))
         else:
             self._restart_timer()
 
@@ -224,6 +224,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self._in_head = False
         self._passed_boundary = True
         self._head_bytes = self._body_bytes = self._framing_bytes = 0
+        self.transport.begin_request()
         if self._timer is not None:
             self._stop_timer()
         if not parser.should_upgrade():
@@ -360,10 +361,9 @@ class HTTPProtocol(HttpToolsProtocol):
         headers = [*self.server_state.default_headers, *fields, (b"connection", b"close")]
         lines = b"".join(b"%b: %b\r\n" % field for field in headers)
         is_head = self._has_begun and self.parser.get_method() == b"HEAD"
-        self.transport.write(
-            b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, status.phrase.encode(), lines)
-            + (b"" if is_head else bytes(response.body))
-        )
+        body = b"" if is_head else bytes(response.body)
+        first = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
+        self.transport.write(first + lines + b"\r\n" + body)
         self.transport.close()
 
     def _is_unread(self) -> bool:
