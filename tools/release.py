@@ -27,7 +27,7 @@ BIN = Path(sys.executable).parent
 DIST = ROOT / "dist"
 LOWEST_PYTHON = (3, 11)
 _PYTHON = re.compile(r"python3\.(\d+)")
-# Whatever must not change the result is different in both builds.
+# What must not change the result differs between both builds.
 _BUILDS: tuple[tuple[int, Mapping[str, str]], ...] = (
     (0o022, {"TZ": "UTC", "LC_ALL": "C", "PYTHONHASHSEED": "1"}),
     (0o077, {"TZ": "Asia/Seoul", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "2"}),

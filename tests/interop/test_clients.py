@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,11 +25,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.parametrize("served", ["ES256"], ind
 
 FOLDER = HERE / "clients"
 DOCS = HERE.parents[1] / "docs"
-GENERATORS = {
-    "openapi-fetch": (
-        "openapi-typescript",
-        *("openapi.json", "--default-non-nullable", "false", "--output", "authapi.ts"),
-    ),
+TEXT = (DOCS / "clients.md").read_text(encoding="utf-8")
+URL = "http://127.0.0.1:8000"
+"""The address of the service in the programs."""
+[_GENERATE] = re.findall(r"^\$ npx (.+)$", TEXT, re.MULTILINE)
+GENERATORS: Mapping[str, tuple[str, ...]] = {
+    "openapi-fetch": tuple(_GENERATE.split()),
     "orval": ("orval", "--config", "orval.config.cjs"),
     "hey-api": (
         "openapi-ts",
@@ -73,7 +75,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the programs and their modules. Fails without Node.js."""
     folder = tmp_path_factory.mktemp("clients")
     shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
-    [block] = re.findall(r"```typescript\n(.*?)```", (DOCS / "clients.md").read_text(), re.DOTALL)
+    [block] = re.findall(r"```typescript\n(.*?)```", TEXT, re.DOTALL)
     (folder / "openapi-fetch.ts").write_text(block)
     # Without a lock file, which would contain the host of the registry.
     quiet = ("--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts")
@@ -87,18 +89,23 @@ def compiled(installed: Path, served: Served, email: str) -> Path:
     (installed / "openapi.json").write_bytes(httpx.get(f"{served.url}/openapi.json").content)
     for name in GENERATORS:
         program = installed / f"{name}.ts"
-        source = program.read_text().replace("http://127.0.0.1:8000", served.url)
+        source = program.read_text().replace(URL, served.url)
         assert "alice@example.com" in source
         program.write_text(source.replace("alice@example.com", email))
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda command: run(command, installed), GENERATORS.values()))
+        commands = [
+            tuple(word.replace(URL, served.url) for word in words) for words in GENERATORS.values()
+        ]
+        list(pool.map(lambda command: run(command, installed), commands))
     run(("tsc", "--project", "."), installed)
     return installed
 
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_a_generated_client_ends_its_session(compiled: Path, name: str) -> None:
-    assert json.loads(run(("node", f"compiled/{name}.js"), compiled)) == DONE
+    printed = run(("node", f"compiled/{name}.js"), compiled)
+    assert json.loads(printed) == DONE
+    assert f"`{printed.strip()}`" in TEXT
 
 
 def test_a_client_in_python_ends_its_session(tmp_path: Path, served: Served, email: str) -> None:
@@ -132,6 +139,7 @@ def test_linters_find_no_errors(compiled: Path) -> None:
 
 
 def test_the_collection_for_postman_runs(compiled: Path, served: Served, email: str) -> None:
+    assert "`npx newman run docs/authapi.postman_collection.json`" in TEXT
     collection = DOCS / "authapi.postman_collection.json"
     variables = {"url": served.url, "email": email, "password": PASSWORD}
     options = [item for name in variables for item in ("--env-var", f"{name}={variables[name]}")]
@@ -143,10 +151,9 @@ def test_the_collection_for_postman_runs(compiled: Path, served: Served, email: 
 
 
 def test_the_document_names_the_versions(compiled: Path) -> None:
-    text = (DOCS / "clients.md").read_text()
     pins = json.loads((compiled / "package.json").read_text())["dependencies"]
     for name in ("orval", "@hey-api/openapi-ts", "swagger-typescript-api"):
-        assert f"| {name} | {pins[name]} |" in text
-    assert f"| {pins['openapi-typescript']}, {pins['openapi-fetch']} |" in text
+        assert f"| {name} | {pins[name]} |" in TEXT
+    assert f"| {pins['openapi-typescript']}, {pins['openapi-fetch']} |" in TEXT
     name, _, version = (FOLDER / "requirements.txt").read_text().strip().partition("==")
-    assert f"| {name} | {version} |" in text
+    assert f"| {name} | {version} |" in TEXT

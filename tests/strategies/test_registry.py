@@ -9,7 +9,7 @@ from authapi import AuthAPI, Challenge, Identity, Strategy
 from authapi.errors import ConfigurationError
 from authapi.strategies.basic import BasicStrategy
 from authapi.strategies.jwt import JWTStrategy
-from authapi.strategies.registry import BUILT_IN, Registry
+from authapi.strategies.registry import BUILT_IN, Registry, built_in_name
 from authapi.strategies.session import SessionStrategy
 from authapi.strategies.token import TokenStrategy
 from tests.conftest import SettingsFactory
@@ -143,3 +143,12 @@ def test_default_strategy_must_issue_credentials(make_settings: SettingsFactory)
 
 def test_without_issuers_no_default_is_required(make_settings: SettingsFactory) -> None:
     assert registry(make_settings, "basic").issuers == {}
+
+
+def test_built_in_strategies_are_known_by_their_class() -> None:
+    class Own(TokenStrategy):
+        """With other members in its answer to a login."""
+
+    assert built_in_name(TokenStrategy) == "token"
+    assert built_in_name(Own) is None
+    assert [built_in_name(kind) for kind in Own.__mro__][:2] == [None, "token"]

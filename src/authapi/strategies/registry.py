@@ -16,6 +16,13 @@ BUILT_IN: Mapping[str, str] = {
     "basic": "authapi.strategies.basic:BasicStrategy",
 }
 
+
+def built_in_name(kind: type) -> str | None:
+    """Returns the name of a built-in strategy by its class, without importing any; else None."""
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    return next((name for name, found in BUILT_IN.items() if found == path), None)
+
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 

@@ -16,7 +16,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from authapi.strategies.base import Strategy
-from authapi.strategies.basic import BasicStrategy
+from authapi.strategies.registry import built_in_name
 from authapi.web.answers import oauth_errors
 from authapi.web.answers.descriptions import DESCRIPTIONS, Document
 from authapi.web.answers.step_up import REQUIRES, describe_requirements
@@ -245,7 +245,8 @@ def _refusals(strategies: Iterable[Strategy[Any]]) -> tuple[int, ...]:
 
     A password in each request is a login in each request, which the limits of logins count.
     """
-    return (429,) if any(isinstance(item, BasicStrategy) for item in strategies) else ()
+    kinds = (kind for item in strategies for kind in type(item).__mro__)
+    return (429,) if any(built_in_name(kind) == "basic" for kind in kinds) else ()
 
 
 def _describe_responses(responses: Document, content: Document, refusals: Iterable[int]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from authapi import create_app
+from authapi.testing import client
 from tests.conftest import SettingsFactory
 
 Document = dict[str, Any]
@@ -77,3 +78,32 @@ def test_what_is_switched_off_is_not_described(
     for name in schemas:
         assert f"#/components/schemas/{name}'" in text, f"{name} is used by no operation"
     assert all(document["paths"].values()), "no path without an operation"
+
+
+@pytest.mark.parametrize("feature", SWITCHED_OFF)
+async def test_what_is_not_described_refuses_each_request(
+    make_settings: SettingsFactory, feature: str
+) -> None:
+    changes, operations_of_it, _ = SWITCHED_OFF[feature]
+    everything = dict(operations(create_app(make_settings(docs=True)).openapi()))
+    async with client(create_app(make_settings(docs=True, **changes))) as api:
+        user = await api.create_user()
+        await api.login(await api.create_user(is_superuser=True))
+        for name in sorted(operations_of_it):
+            method, path = name.split()
+            contents = everything[name].get("requestBody", {}).get("content", {})
+            arguments = [
+                {"json" if "json" in kind else "data": example}
+                for kind, media in contents.items()
+                for example in examples(media)
+            ]
+            for body in arguments or [{}]:
+                url = path.replace("{user_id}", str(user.id))
+                answer = await api.request(method, url, **body)
+                assert 400 <= answer.status_code < 500, name
+                assert answer.status_code not in {405, 422, 429}, name
+
+
+def examples(media: Document) -> list[Any]:
+    found = [example["value"] for example in media.get("examples", {}).values()]
+    return [media["example"]] if "example" in media else found

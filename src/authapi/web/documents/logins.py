@@ -4,26 +4,24 @@ Programs that are generated from the document then know which members a login wi
 discriminator is `strategy`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from authapi.strategies.base import Strategy
-from authapi.strategies.jwt import JWTStrategy
-from authapi.strategies.session import SessionStrategy
-from authapi.strategies.token import TokenStrategy
+from authapi.strategies.registry import built_in_name
 from authapi.web.answers.descriptions import Document
-from authapi.web.schemas.fields import LIMIT
-from authapi.web.schemas.login import LOGIN
+from authapi.web.schemas.fields import LIMIT, LOGIN
 
 _REFERENCE = "#/components/schemas/"
 _CREDENTIAL = ("access_token", "token_type", "expires_in")
 _REFRESH = ("refresh_token", "refresh_expires_in")
-_MEMBERS: dict[type[Strategy[Any]], tuple[str, tuple[str, ...]]] = {
-    SessionStrategy: ("Session", ()),
-    TokenStrategy: ("Token", _CREDENTIAL),
-    JWTStrategy: ("JWT", (*_CREDENTIAL, *_REFRESH)),
+_MEMBERS: Mapping[str | None, tuple[str, tuple[str, ...]]] = {
+    "session": ("Session", ()),
+    "token": ("Token", _CREDENTIAL),
+    "jwt": ("JWT", (*_CREDENTIAL, *_REFRESH)),
 }
-"""The beginning of the name of the schema, and the members of the credential."""
+"""For each built-in strategy, the beginning of the name of the schema, and the members of the
+credential. A subclass may have other members."""
 
 
 def describe_logins(schemas: Document, strategies: Iterable[Strategy[Any]]) -> None:
@@ -40,10 +38,10 @@ def describe_logins(schemas: Document, strategies: Iterable[Strategy[Any]]) -> N
 
 def _make_union(name: str, schemas: Document, strategies: tuple[Strategy[Any], ...]) -> None:
     base, mapping = schemas[name], dict[str, str]()
-    others = [item.name for item in strategies if type(item) not in _MEMBERS]
+    others = [item.name for item in strategies if built_in_name(type(item)) not in _MEMBERS]
     other = _add(f"Other{name}", _with_own_members(base, others), schemas) if others else ""
     for strategy in strategies:
-        prefix, members = _MEMBERS.get(type(strategy), ("", ()))
+        prefix, members = _MEMBERS.get(built_in_name(type(strategy)), ("", ()))
         mapping[strategy.name] = _REFERENCE + (
             _add(f"{prefix}{name}", _with_members(base, strategy.name, members), schemas)
             if prefix

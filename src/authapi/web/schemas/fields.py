@@ -93,6 +93,8 @@ def format_time(value: datetime) -> str:
 
 LIMIT = "x-authapi-limit"
 """Marks what a setting decides in a schema. The finished document does not have it."""
+LOGIN = "login"
+"""The mark of the result of a login, which depends on the strategies."""
 
 
 def limit(name: str) -> dict[str, JsonValue]:

@@ -14,6 +14,7 @@ from authapi.domain.username import LoginIdentifier, Username, parse_login_name
 from authapi.errors import InputError, InvalidInput
 from authapi.web.schemas.factors.credentials import AssertedCredential
 from authapi.web.schemas.fields import (
+    LOGIN,
     Code,
     Email,
     Input,
@@ -29,8 +30,6 @@ from authapi.web.schemas.fields import (
 )
 from authapi.web.schemas.user import UserOut
 
-LOGIN = "login"
-"""Marks the result of a login, which depends on the strategies."""
 _NO_ADDRESS = EmailAddress("", "")
 """Stands for a member that is left out."""
 
