@@ -86,7 +86,7 @@ def _print_finding(item: Finding, width: int) -> None:
     print_styled((f"  {shown} {item.verdict:<7}", style), (f"  {item.check:<{width}}  {fact}", ""))
     if item.remedy is not None:
         arrow = "→" if _has("→") else "->"
-        print_styled((f"    {arrow} {printable(item.remedy)}", "cyan"))
+        print_styled((f"    {arrow} {printable(item.remedy)}", "cyan"), wraps=False)
 
 
 def _has(character: str) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -84,6 +85,15 @@ def test_a_narrow_terminal_hides_empty_columns_and_keeps_ids(terminal: Shown) ->
     assert shown.count(identifier) == 2
     assert "username" not in shown
     assert all(len(line) <= 90 for line in shown.splitlines())
+
+
+def test_a_table_that_is_far_too_wide_becomes_a_block_for_each_row(terminal: Shown) -> None:
+    row = {"id": "01a21b1c", "user_agent": "x" * 70, "name": None, "ip": "192.0.2.1"}
+    shown = terminal(partial(print_rows, [row, {**row, "ip": "192.0.2.2"}]))
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).split() for line in shown.splitlines()]
+    block = [["id", "01a21b1c"], ["user_agent", "x" * 48], ["x" * 22], ["ip", "192.0.2.1"]]
+    assert lines[:5] == [*block, []]
+    assert lines[-1] == ["ip", "192.0.2.2"]
 
 
 def test_members_on_a_terminal(terminal: Shown) -> None:

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,11 @@ Row = Mapping[str, object]
 _GAP = 2
 """Columns of the terminal between two columns of a table."""
 _NOTHING = as_text(None)
+_KEYS = frozenset({"id", "kid", "email"})
+_MAX_SQUEEZE = 1.5
+"""How much wider than the terminal a table may be; beyond, each row is a block of its own."""
+_MAX_KEY = 40
+"""Columns of the terminal that such a value can have at the cost of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +84,22 @@ def print_one(row: Row, *, as_json: bool) -> None:
     if as_json:
         print(to_json(row))
     elif is_terminal():
-        _print_members(row)
+        _print_members((name, as_text(value)) for name, value in row.items())
     else:
         _print_aligned([[name, as_text(value)] for name, value in row.items()])
 
 
-def print_styled(*parts: tuple[str, str]) -> None:
-    """Prints texts with their styles, which a terminal shows; without one, plain text."""
+def print_styled(*parts: tuple[str, str], wraps: bool = True) -> None:
+    """Prints texts with their styles, which a terminal shows; without one, plain text.
+
+    Unless it `wraps`, the terminal breaks a long line, so that it can be copied in one piece.
+    """
     if not is_terminal():
         print("".join(text for text, _ in parts))
         return
     from rich.text import Text
 
-    console().print(Text.assemble(*parts), soft_wrap=True)
+    console().print(Text.assemble(*parts), soft_wrap=not wraps)
 
 
 def is_terminal() -> bool:
@@ -132,25 +140,33 @@ def _print_table(names: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
     if sum(widths) + _GAP * (len(names) - 1) > target.width:
         # In a narrow terminal, the columns with values get the place of those without.
         shown = [i for i in shown if any(line[i] != _NOTHING for line in texts)]
+    if sum(widths[i] + _GAP for i in shown) > _MAX_SQUEEZE * target.width:
+        for number, line in enumerate(texts):
+            print(end="\n" if number else "")
+            _print_members([(names[i], line[i]) for i in shown])
+        return
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for i in shown:
-        # An id is copied: it must be in one piece.
-        is_id = names[i] in {"id", "kid"} or names[i].endswith("_id")
+        # What is copied as an argument must be in one piece.
+        is_key = names[i] in _KEYS or names[i].endswith("_id")
         table.add_column(
-            names[i], no_wrap=is_id, min_width=widths[i] if is_id else None, overflow="fold"
+            names[i].replace("_", " "),
+            no_wrap=is_key,
+            min_width=min(widths[i], _MAX_KEY) if is_key else None,
+            overflow="fold",
         )
     for line in texts:
         table.add_row(*(Text(line[i], "dim" if line[i] == _NOTHING else "") for i in shown))
     target.print(table)
 
 
-def _print_members(row: Row) -> None:
+def _print_members(members: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, _GAP, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in row.items():
-        table.add_row(Text(name), Text(as_text(value)))
+    for name, text in members:
+        table.add_row(Text(name), Text(text))
     console().print(table)
