@@ -17,6 +17,7 @@ from authapi.storage import migrations
 from tests.cli.conftest import Run
 from tests.servers.forked import Forking
 from tests.servers.process import free_port
+from tests.services.restores.test_newest import prepare
 from tests.storage.pooling import pooling
 from tests.storage.rows import store_login
 from tests.web.scanners import Scanner, publish
@@ -419,3 +420,15 @@ def test_development_opens_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setenv("AUTHAPI_PUBLIC_URL", "http://localhost:9000")
     assert worst("passkeys").message == "they belong to localhost"
+
+
+async def test_a_restored_database_is_a_warning(
+    production: pytest.MonkeyPatch, sqlite_url: str, tmp_path: Path
+) -> None:
+    production.setenv("AUTHAPI_DATA_DIR", str(tmp_path / "data"))
+    await prepare(sqlite_url, tmp_path / "data", secret=SECRET)
+    [finding] = await asyncio.to_thread(found, "restore")
+    assert finding.verdict == "warning"
+    assert "`authapi sessions end --all`" in finding.message
+    await asyncio.to_thread(found, "restore")  # it changes nothing
+    assert len(await asyncio.to_thread(found, "restore")) == 1

@@ -10,6 +10,7 @@ from authapi.diagnostics.subject import Subject, run_check
 from authapi.domain.monitoring.findings import Finding
 from authapi.domain.monitoring.wording import pluralize
 from authapi.errors import AuthAPIError
+from authapi.services.restores import describe_restore
 from authapi.settings import Settings
 from authapi.storage import migrations
 from authapi.storage.names import TableNames
@@ -168,5 +169,26 @@ async def _check_second_factors(subject: Subject) -> list[Finding]:
     services = subject.build_services()
     try:
         return await check_accounts(services)
+    finally:
+        await services.stop()
+
+
+def check_restore(subject: Subject) -> Iterator[Finding]:
+    """Whether the database is older than this host has seen it."""
+    settings = subject.settings
+    if not _database_exists(settings) or not _is_current(settings):
+        return
+    try:
+        found = asyncio.run(_describe_restore(subject))
+    except AuthAPIError:
+        return  # the finding on the database says so
+    if found is not None:
+        yield Finding("restore", "warning", found)
+
+
+async def _describe_restore(subject: Subject) -> str | None:
+    services = subject.build_services()
+    try:
+        return await describe_restore(services.database, services.settings)
     finally:
         await services.stop()

@@ -2,13 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from authapi.domain.events import Event
-from authapi.errors import ConfigurationError
 from authapi.services.accounts.administration import Administration
 from authapi.services.accounts.authentication import Authentication
 from authapi.services.accounts.deferred import DeferredRequests
@@ -21,7 +19,7 @@ from authapi.services.accounts.passwords import PasswordChanges
 from authapi.services.accounts.profile import Profiles
 from authapi.services.accounts.registration import Registration
 from authapi.services.accounts.superusers.access import AccountAccess
-from authapi.services.audit import Audit, log_event
+from authapi.services.audit import Audit
 from authapi.services.audit.search import AuditSearch
 from authapi.services.factors.expiry import EXPIRING, prune_expired
 from authapi.services.factors.proofs import SecondFactorProofs
@@ -36,11 +34,13 @@ from authapi.services.logins.complete import Logins
 from authapi.services.logins.enrolment import LoginEnrolment
 from authapi.services.logins.passkeys import PasskeyLogins
 from authapi.services.mail import Mail
+from authapi.services.monitoring.observers import create_metrics, on_commit
 from authapi.services.monitoring.statistics import StatisticsService
 from authapi.services.own_columns import OwnColumns
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.queues.administration import Queues
 from authapi.services.rate_limits import RateLimits
+from authapi.services.restores import NewestEvent
 from authapi.services.schema import prepare
 from authapi.services.sessions.liveness import Liveness
 from authapi.services.sessions.service import Sessions
@@ -111,6 +111,7 @@ class Services:
     identity_cache: IdentityCache
     invalidation: CacheInvalidation
     last_used: LastUsed
+    newest_event: NewestEvent
     outbox: Outbox
     queues: Queues
     cleanup: Cleanup
@@ -146,7 +147,7 @@ class Services:
             on_invalidate=lambda users: session_watch.changed(users),  # noqa: PLW0108  # see below
         )
         # Services depend on one another in a circle: the lambdas name what is created below.
-        metrics = _metrics(
+        metrics = create_metrics(
             settings,
             {
                 "authapi_hashes_running": lambda: passwords.running,
@@ -162,10 +163,11 @@ class Services:
             pool_timeout=settings.database_pool_timeout,
             timeout=settings.database_timeout,
             engine=engine,
-            on_commit=_on_commit(metrics),
+            on_commit=on_commit(metrics, lambda event: newest_event.saw(event)),  # noqa: PLW0108  # as above
             on_change=identity_cache.invalidate,
             on_queued=lambda: outbox.wake(),  # noqa: PLW0108  # `outbox` is created below
         )
+        newest_event = NewestEvent(database, settings)
         last_used = LastUsed(database, settings)
         invalidation = CacheInvalidation.of(
             database, identity_cache, settings.identity_cache_max_staleness
@@ -299,6 +301,7 @@ class Services:
             identity_cache=identity_cache,
             invalidation=invalidation,
             last_used=last_used,
+            newest_event=newest_event,
             outbox=outbox,
             queues=Queues(database, outbox, mail, webhooks, rate_limits, audit, settings),
             cleanup=cleanup,
@@ -315,6 +318,9 @@ class Services:
         connections of an earlier one. Raises ConfigurationError if the schema, the secret, the keys
         or the settings cannot be used, StorageUnavailable if the database does not answer.
         """
+        await self._open()
+
+    async def _open(self, before_keys: Callable[[], Awaitable[None]] | None = None) -> None:
         self.hooks.close()
         await self.database.close()
         self.rate_limits.open()
@@ -322,8 +328,15 @@ class Services:
         # Cancelling does not stop a thread: it must not still run at the next start.
         await run_to_completion(asyncio.to_thread(prepare, self.settings))
         await self.database.limitations()
+        if before_keys is not None:
+            await before_keys()
         await self.keys.open()
         await self.passwords.start()
+
+    async def _warn_of_restore(self) -> None:
+        # Before the keys, whose rotation is an event.
+        if (restored := await self.newest_event.check()) is not None:
+            _log.warning("%s", restored)
 
     async def start(self) -> None:
         """Calls `open`, and starts the background tasks of a service. Raises as `open` does.
@@ -334,7 +347,8 @@ class Services:
         try:
             self.tokens.secret_scanning.open()
             await asyncio.to_thread(self.mail.open)
-            await self.open()
+            await self._open(self._warn_of_restore)
+            self.newest_event.start()
             if limits := await self.database.limitations():
                 _log.warning("authapi uses the engine of the application: %s", "; ".join(limits))
             if self.settings.identity_cache_size:
@@ -364,28 +378,6 @@ class Services:
             self.invalidation.stop,
             self.passwords.stop,
             self.rate_limits.close,
+            self.newest_event.stop,
             self.database.close,
         )
-
-
-def _metrics(settings: Settings, gauges: Mapping[str, Callable[[], float]]) -> "Metrics | None":
-    if not settings.metrics:
-        return None
-    try:
-        from authapi.services.metrics import Metrics  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise ConfigurationError(
-            "metrics need the extra: pip install 'fastapi-authapi[metrics]'"
-        ) from None
-    return Metrics(gauges)
-
-
-def _on_commit(metrics: "Metrics | None") -> Callable[[Event], None]:
-    if metrics is None:
-        return log_event
-
-    def on_commit(event: Event) -> None:
-        log_event(event)
-        metrics.count_event(event.type.value)
-
-    return on_commit

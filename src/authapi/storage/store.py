@@ -28,6 +28,8 @@ from authapi.storage.tables.factors.used_challenges import UsedChallengeTable
 from authapi.storage.tables.monitoring.counts import CountTable
 from authapi.storage.tables.outbox import OutboxTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
+from authapi.storage.tables.restores.ends import EndTable
+from authapi.storage.tables.restores.history import HistoryTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.signing_keys import SigningKeyTable
 from authapi.storage.tables.usernames import UsernameTable
@@ -53,6 +55,8 @@ class Store:
     passkeys: PasskeyTable
     used_challenges: UsedChallengeTable
     counts: CountTable
+    ends: EndTable
+    history: HistoryTable
     tables: Tables
     changed: set[UUID]
     """Users that this transaction changed, or whose sessions it changed. The tables add to it."""
@@ -82,6 +86,8 @@ class Store:
             passkeys=PasskeyTable(connection, tables),
             used_challenges=UsedChallengeTable(connection, tables),
             counts=CountTable(connection, tables),
+            ends=EndTable(connection, tables, changed),
+            history=HistoryTable(connection, tables),
             tables=tables,
             changed=changed,
             connection=connection,

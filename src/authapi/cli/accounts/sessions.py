@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from authapi.cli.accounts.restores import end_all
 from authapi.cli.services import UserArgument, find_user, parse_id, run_with_services
 from authapi.cli.terminal import JSONOption, YesOption, confirm, print_rows, printable
 from authapi.domain.monitoring.wording import pluralize
@@ -40,11 +41,25 @@ def list_sessions(user: UserArgument, as_json: JSONOption = False) -> None:
 def end(
     session: Annotated[str | None, typer.Argument(help="Id of a session or token.")] = None,
     user: Annotated[str | None, typer.Option(help="End all of this user.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="End all of all users, links in mails too.")
+    ] = False,
+    before: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --all: those created before.")
+    ] = None,
+    keep_tokens: Annotated[
+        bool, typer.Option("--keep-tokens", help="With --all: keep personal access tokens.")
+    ] = False,
     yes: YesOption = False,
 ) -> None:
-    """End one session or token, or all of a user. Ending all asks for confirmation."""
-    if (session is None) == (user is None):
-        raise ConfigurationError("give either a session or --user")
+    """End one session or token, all of a user, or all. Ending several asks for confirmation."""
+    if (session is not None) + (user is not None) + everything != 1:
+        raise ConfigurationError("give either a session or --user or --all")
+    if (before is not None or keep_tokens) and not everything:
+        raise ConfigurationError("--before and --keep-tokens need --all")
+    if everything:
+        end_all(before=before, keep_tokens=keep_tokens, yes=yes)
+        return
     if user is not None and not yes:
         confirm(f"This ends {run_with_services(partial(describe_sessions, text=user))}")
 
