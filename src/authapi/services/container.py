@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from authapi.domain.monitoring.signals import Signals
 from authapi.services.accounts.administration import Administration
 from authapi.services.accounts.authentication import Authentication
 from authapi.services.accounts.deferred import DeferredRequests
@@ -34,8 +35,9 @@ from authapi.services.logins.complete import Logins
 from authapi.services.logins.enrolment import LoginEnrolment
 from authapi.services.logins.passkeys import PasskeyLogins
 from authapi.services.mail import Mail
-from authapi.services.monitoring.observers import create_metrics, on_commit
+from authapi.services.monitoring.observers import create_metrics, on_commit, pool_size
 from authapi.services.monitoring.statistics import StatisticsService
+from authapi.services.monitoring.stored_numbers import StoredNumbers
 from authapi.services.own_columns import OwnColumns
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.queues.administration import Queues
@@ -119,6 +121,7 @@ class Services:
     webhooks: Webhooks
     statistics: StatisticsService
     metrics: "Metrics | None"
+    stored_numbers: StoredNumbers | None
 
     @classmethod
     def build(
@@ -140,12 +143,6 @@ class Services:
         and their extra is not installed, or `profile` cannot be used.
         """
         hooks = hooks or Hooks(settings.database_timeout)
-        passwords = Passwords(settings, breached, own_rules=hooks.check_password)
-        identity_cache = IdentityCache(
-            size=settings.identity_cache_size,
-            ttl=settings.identity_cache_ttl,
-            on_invalidate=lambda users: session_watch.changed(users),  # noqa: PLW0108  # see below
-        )
         # Services depend on one another in a circle: the lambdas name what is created below.
         metrics = create_metrics(
             settings,
@@ -154,7 +151,16 @@ class Services:
                 "authapi_hashes_waiting": lambda: passwords.waiting,
                 "authapi_identity_cache_entries": lambda: len(identity_cache),
                 "authapi_database_connections": lambda: database.connections_in_use,
+                "authapi_database_pool_size": lambda: pool_size(settings, engine),
+                "authapi_coherence_lag_seconds": lambda: invalidation.lag,
             },
+        )
+        signals = metrics or Signals()
+        passwords = Passwords(settings, breached, own_rules=hooks.check_password, signals=signals)
+        identity_cache = IdentityCache(
+            size=settings.identity_cache_size,
+            ttl=settings.identity_cache_ttl,
+            on_invalidate=lambda users: session_watch.changed(users),  # noqa: PLW0108  # created below
         )
         database = Database(
             settings.resolved_database_url,
@@ -173,7 +179,7 @@ class Services:
             database, identity_cache, settings.identity_cache_max_staleness
         )
         own_columns = OwnColumns(database, identity_cache, invalidation, settings, profile=profile)
-        outbox = Outbox(database, lambda: keys.outbox_cipher, settings)
+        outbox = Outbox(database, lambda: keys.outbox_cipher, settings, signals)
         mail = Mail(outbox, settings)
         webhooks = Webhooks(outbox, settings, post)
         audit = Audit(
@@ -201,7 +207,7 @@ class Services:
         keys = Keys(database, identity_cache, invalidation, audit, hooks, settings)
         token_lookup = TokenLookup(database, keys, last_used, hooks, settings)
         revocation = TokenRevocation(database, token_lookup, audit)
-        rate_limits = RateLimits(settings)
+        rate_limits = RateLimits(settings, signals)
         factors = FactorServices.of(
             database,
             keys,
@@ -270,7 +276,7 @@ class Services:
             revocation=revocation,
             secret_scanning=SecretScanning(database, token_lookup, revocation, audit, settings),
         )
-        cleanup = Cleanup(settings.prune_interval)
+        cleanup = Cleanup(settings.prune_interval, signals)
         cleanup.register("sessions", sessions.prune)
         cleanup.register("events", audit.prune)
         cleanup.register("signing keys", keys.prune)
@@ -309,6 +315,7 @@ class Services:
             webhooks=webhooks,
             statistics=StatisticsService(database, settings),
             metrics=metrics,
+            stored_numbers=None if metrics is None else StoredNumbers(database, metrics, settings),
         )
 
     async def open(self) -> None:
@@ -359,6 +366,8 @@ class Services:
             self.outbox.start()
             if self.metrics is not None:
                 self.metrics.start()
+            if self.stored_numbers is not None:
+                self.stored_numbers.start()
         except BaseException:
             await close_after_failure(self.stop)
             raise
@@ -369,6 +378,7 @@ class Services:
         Closes all parts even if one fails, and then raises the first error.
         """
         await close_all(
+            *(() if self.stored_numbers is None else (self.stored_numbers.stop,)),
             *(() if self.metrics is None else (self.metrics.stop,)),
             self.outbox.stop,
             self.webhooks.close,

@@ -7,6 +7,7 @@ from authapi.domain.events import Event
 from authapi.errors import ConfigurationError
 from authapi.services.audit import log_event
 from authapi.settings import Settings
+from authapi.storage import AsyncEngine
 
 if TYPE_CHECKING:
     from authapi.services.metrics import Metrics
@@ -28,6 +29,17 @@ def create_metrics(
             "metrics need the extra: pip install 'fastapi-authapi[metrics]'"
         ) from None
     return Metrics(gauges)
+
+
+def pool_size(settings: Settings, engine: AsyncEngine | None) -> int:
+    """Returns the number of connections that the pool of the database may have.
+
+    That of an engine of the application is 0 if its pool has no limit that it tells.
+    """
+    if engine is None:
+        return settings.database_pool_size
+    size = getattr(engine.pool, "size", None)
+    return int(size()) if callable(size) else 0
 
 
 def on_commit(
