@@ -432,3 +432,12 @@ async def test_a_restored_database_is_a_warning(
     assert "`authapi sessions end --all`" in finding.message
     await asyncio.to_thread(found, "restore")  # it changes nothing
     assert len(await asyncio.to_thread(found, "restore")) == 1
+
+
+def test_a_change_of_the_secret_is_a_warning(production: pytest.MonkeyPatch) -> None:
+    assert {finding.verdict for finding in found("signing keys")} == {"ok"}
+    production.setenv("AUTHAPI_SECRET_PREVIOUS", SECRET[::-1])
+    finding = worst("signing keys")
+    assert finding.verdict == "warning"
+    assert "`authapi keys rewrap`" in finding.message
+    assert SECRET[::-1] not in finding.message

@@ -115,6 +115,12 @@ def check_signing_keys(subject: Subject) -> Iterator[Finding]:
     if not has_secret or not _is_current(settings):
         return
     yield run_check("signing keys", lambda: asyncio.run(_check_keys(subject)))
+    if settings.secret_previous is not None:
+        message = (
+            "a change of the secret is under way: run `authapi keys rewrap` until it encrypts 0"
+            " rows, then remove AUTHAPI_SECRET_PREVIOUS from every process"
+        )
+        yield Finding("signing keys", "warning", message)
 
 
 async def _check_keys(subject: Subject) -> str:
