@@ -25,6 +25,8 @@ WARNING = "the database is older than this host has seen it"
 @asynccontextmanager
 async def started(url: str, folder: Path, **changes: Any) -> AsyncIterator[Services]:
     chosen = {"login_identifier": "both", "secret": "x" * 40, **changes}
+    if not folder.parent.is_file():
+        folder.mkdir(exist_ok=True)  # noqa: ASYNC240  # quick
     settings = Settings(database_url=url, data_dir=folder, **chosen)  # type: ignore[arg-type]
     services = Services.build(settings)
     await services.start()
@@ -170,3 +172,13 @@ async def test_an_empty_database_is_not_a_restored_one(
     restore()
     async with started(sqlite_url, tmp_path):
         assert not is_warned(caplog)
+
+
+async def test_no_data_folder_is_created(sqlite_url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    settings = Settings(database_url=sqlite_url, data_dir=folder, secret="x" * 40)  # type: ignore[arg-type]
+    services = Services.build(settings)
+    await services.start()
+    await services.accounts.registration.create(new_address(), None)
+    await services.stop()
+    assert not list(tmp_path.glob("data"))  # noqa: ASYNC240  # quick

@@ -1,9 +1,10 @@
 """Notices at the start that the database is older than this host, or Redis, has seen it.
 
 Each process remembers the newest event that it has seen committed, in a small file in the data
-folder, and in Redis or Valkey if that is configured. A database without that event was restored
-from a backup, or lost a commit: it has credentials that had ended. The memory belongs to the first
-account, so that a host may use several databases, and a restored one may have another address.
+folder if that exists, and in Redis or Valkey if that is configured. A database without that event
+was restored from a backup, or lost a commit: it has credentials that had ended. The memory belongs
+to the first account, so that a host may use several databases, and a restored one may have another
+address.
 """
 
 import asyncio
@@ -21,9 +22,7 @@ from uuid import UUID
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at, read_uuid
 from authapi.domain.events import Event, EventType
-from authapi.errors import ConfigurationError
 from authapi.services.jobs.periodic_task import PeriodicTask
-from authapi.services.keys.secret import prepare_data_dir
 from authapi.services.rate_limit_storage import close_redis, redis_storage
 from authapi.settings import Settings
 from authapi.storage import Database
@@ -204,10 +203,10 @@ class _File(_Place):
         await asyncio.to_thread(self._write, seen)
 
     def _write(self, seen: _Seen) -> None:
-        # Renamed, so that a reader never sees a part. A read-only host has no such file.
+        # Renamed, so that a reader never sees a part. Without a data folder, or on a read-only
+        # host, there is no such file.
         temporary = self._path.with_suffix(f".{os.getpid()}")
-        with contextlib.suppress(OSError, ConfigurationError):
-            prepare_data_dir(self._folder)
+        with contextlib.suppress(OSError):
             temporary.write_text(seen.dump(), encoding="utf-8")
             temporary.replace(self._path)
 
