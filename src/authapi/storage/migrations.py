@@ -9,10 +9,12 @@ of `connect`, and ConfigurationError if the migrations are missing from the inst
 
 import contextlib
 import io
+import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,11 +41,22 @@ from authapi.storage.urls import parse_url
 if TYPE_CHECKING:
     from alembic.config import Config
 
+_log = logging.getLogger(__name__)
+
 _LOCK_KEY = 0x61757468617069
 """The advisory lock of migrations: `authapi` in ASCII, which other programs hardly use."""
 _READ_ONLY_QUERY = "SELECT current_setting('transaction_read_only')::boolean"
 _LOCK_TIMEOUT = 60
 """Seconds that a migration waits for another one."""
+_TABLE_LOCK_TIMEOUT = 2
+"""Seconds that a migration waits for a lock on a table. All later statements on that table wait
+behind it, and those of a service for `database_timeout` at most."""
+_PATIENCE = 300.0
+"""Seconds for which a migration is tried again that waited too long for a lock."""
+_PAUSE = 3.0
+"""Seconds between two attempts, in which the statements that waited behind it run."""
+_LOCK_NOT_AVAILABLE = "55P03"
+"""SQLSTATE `lock_not_available`."""
 _CONNECT_TIMEOUT = 10
 """Seconds."""
 _REVISIONS = re.compile(r'^(revision|down_revision)\b[^=]*= *"(\w+)"', re.MULTILINE)
@@ -58,21 +71,27 @@ def upgrade(url: str, revision: str = "head", *, names: TableNames = DEFAULT_NAM
 
     Raises ConfigurationError for an unknown revision, for a migration that fails, and if another
     application has a table with one of our names; nothing is changed then. Raises
-    StorageUnavailable after 60 seconds of waiting for another migration.
+    StorageUnavailable after 60 seconds of waiting for another migration, and if another session,
+    such as a dump, holds a lock on our tables for five minutes: no statement of a service waits
+    longer than two seconds behind the migration until then.
     """
-    with _migration_lock(url), connect(url, writes=True, check_pooler=False) as connection:
-        require_schema(connection, names)
-        names = _found(connection, names)
-        found = _revision(connection, names)
-        if found is None:
-            from alembic.script import ScriptDirectory  # noqa: PLC0415  # see above
+    with _migration_lock(url):
+        _retry_locks(url, partial(_upgrade, revision=revision, names=names))
 
-            scripts = ScriptDirectory.from_config(_config())
-            if not adopt(connection, names, scripts):
-                require_free_names(connection, names)
-        elif revision == "head" and found == head():
-            return  # at almost every start: Alembic would read its files for nothing
-        _run(connection, names, "upgrade", revision)
+
+def _upgrade(connection: Connection, *, revision: str, names: TableNames) -> None:
+    require_schema(connection, names)
+    names = _found(connection, names)
+    found = _revision(connection, names)
+    if found is None:
+        from alembic.script import ScriptDirectory  # noqa: PLC0415  # see above
+
+        scripts = ScriptDirectory.from_config(_config())
+        if not adopt(connection, names, scripts):
+            require_free_names(connection, names)
+    elif revision == "head" and found == head():
+        return  # at almost every start: Alembic would read its files for nothing
+    _run(connection, names, "upgrade", revision)
 
 
 def downgrade(url: str, revision: str, *, names: TableNames = DEFAULT_NAMES) -> None:
@@ -80,8 +99,41 @@ def downgrade(url: str, revision: str, *, names: TableNames = DEFAULT_NAMES) -> 
 
     Raises the errors of `upgrade`.
     """
-    with _migration_lock(url), connect(url, writes=True, check_pooler=False) as connection:
-        _run(connection, _found(connection, names), "downgrade", revision)
+    with _migration_lock(url):
+        _retry_locks(url, lambda it: _run(it, _found(it, names), "downgrade", revision))
+
+
+def _retry_locks(url: str, migrate: Callable[[Connection], None]) -> None:
+    """Calls `migrate` in a transaction whose waits for locks on PostgreSQL are short.
+
+    A migration takes locks that no other statement of a service is compatible with. Behind one that
+    waits for a dump, every login would wait until the dump ends. So it gives up soon, and begins
+    again after a pause.
+    """
+    ends_at, has_waited = time.monotonic() + _PATIENCE, False
+    while True:
+        try:
+            with connect(url, writes=True, check_pooler=False) as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql(f"SET lock_timeout = '{_TABLE_LOCK_TIMEOUT}s'")
+                migrate(connection)
+            return
+        except StorageUnavailable as error:
+            if not _is_lock_timeout(error.__cause__):
+                raise
+            if time.monotonic() >= ends_at:
+                raise StorageUnavailable(
+                    "the migration was not possible for five minutes, because another session holds"
+                    " locks on the tables, such as a dump: try again when it has ended"
+                ) from error
+        if not has_waited:
+            has_waited = True
+            _log.warning("another session holds locks on the tables: the migration is tried again")
+        time.sleep(_PAUSE)
+
+
+def _is_lock_timeout(error: BaseException | None) -> bool:
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCK_NOT_AVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
