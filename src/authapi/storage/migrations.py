@@ -9,10 +9,9 @@ of `connect`, and ConfigurationError if the migrations are missing from the inst
 
 import contextlib
 import io
-import logging
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
-from authapi.storage.database import noop_write
 from authapi.storage.models import tables_of
 from authapi.storage.names import DEFAULT_NAMES, TableNames
 from authapi.storage.postgres import poolers
@@ -36,27 +34,17 @@ from authapi.storage.schema.adoption import (
     require_schema,
     require_version_table,
 )
+from authapi.storage.schema.lock_retries import retry_locks
+from authapi.storage.schema.writability import READ_ONLY_QUERY, noop_write
 from authapi.storage.urls import parse_url
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-_log = logging.getLogger(__name__)
-
 _LOCK_KEY = 0x61757468617069
 """The advisory lock of migrations: `authapi` in ASCII, which other programs hardly use."""
-_READ_ONLY_QUERY = "SELECT current_setting('transaction_read_only')::boolean"
 _LOCK_TIMEOUT = 60
 """Seconds that a migration waits for another one."""
-_TABLE_LOCK_TIMEOUT = 2
-"""Seconds that a migration waits for a lock on a table. All later statements on that table wait
-behind it, and those of a service for `database_timeout` at most."""
-_PATIENCE = 300.0
-"""Seconds for which a migration is tried again that waited too long for a lock."""
-_PAUSE = 3.0
-"""Seconds between two attempts, in which the statements that waited behind it run."""
-_LOCK_NOT_AVAILABLE = "55P03"
-"""SQLSTATE `lock_not_available`."""
 _CONNECT_TIMEOUT = 10
 """Seconds."""
 _REVISIONS = re.compile(r'^(revision|down_revision)\b[^=]*= *"(\w+)"', re.MULTILINE)
@@ -76,7 +64,7 @@ def upgrade(url: str, revision: str = "head", *, names: TableNames = DEFAULT_NAM
     longer than two seconds behind the migration until then.
     """
     with _migration_lock(url):
-        _retry_locks(url, partial(_upgrade, revision=revision, names=names))
+        retry_locks(_connecting(url), partial(_upgrade, revision=revision, names=names))
 
 
 def _upgrade(connection: Connection, *, revision: str, names: TableNames) -> None:
@@ -100,40 +88,11 @@ def downgrade(url: str, revision: str, *, names: TableNames = DEFAULT_NAMES) -> 
     Raises the errors of `upgrade`.
     """
     with _migration_lock(url):
-        _retry_locks(url, lambda it: _run(it, _found(it, names), "downgrade", revision))
+        retry_locks(_connecting(url), lambda it: _run(it, _found(it, names), "downgrade", revision))
 
 
-def _retry_locks(url: str, migrate: Callable[[Connection], None]) -> None:
-    """Calls `migrate` in a transaction whose waits for locks on PostgreSQL are short.
-
-    A migration takes locks that no other statement of a service is compatible with. Behind one that
-    waits for a dump, every login would wait until the dump ends. So it gives up soon, and begins
-    again after a pause.
-    """
-    ends_at, has_waited = time.monotonic() + _PATIENCE, False
-    while True:
-        try:
-            with connect(url, writes=True, check_pooler=False) as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.exec_driver_sql(f"SET lock_timeout = '{_TABLE_LOCK_TIMEOUT}s'")
-                migrate(connection)
-            return
-        except StorageUnavailable as error:
-            if not _is_lock_timeout(error.__cause__):
-                raise
-            if time.monotonic() >= ends_at:
-                raise StorageUnavailable(
-                    "the migration was not possible for five minutes, because another session holds"
-                    " locks on the tables, such as a dump: try again when it has ended"
-                ) from error
-        if not has_waited:
-            has_waited = True
-            _log.warning("another session holds locks on the tables: the migration is tried again")
-        time.sleep(_PAUSE)
-
-
-def _is_lock_timeout(error: BaseException | None) -> bool:
-    return getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCK_NOT_AVAILABLE
+def _connecting(url: str) -> Callable[[], AbstractContextManager[Connection]]:
+    return partial(connect, url, writes=True, check_pooler=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,15 +152,26 @@ def head() -> str:
 
     Raises ConfigurationError if the installation has no migrations.
     """
-    own, earlier = set[str](), set[str]()
-    for path in (_folder() / "versions").glob("*.py"):
-        for name, revision in _REVISIONS.findall(path.read_text(encoding="utf-8")):
-            (own if name == "revision" else earlier).add(revision)
-    heads = own - earlier
+    heads = _revisions()[0]
     if len(heads) != 1:
         wrong = "its migrations are not one chain" if heads else "it has no migrations"
         raise ConfigurationError(f"the installation is damaged: {wrong}")
-    return heads.pop()
+    return min(heads)
+
+
+@cache
+def earlier() -> frozenset[str]:
+    """Returns the revisions before `head`. Raises ConfigurationError as `head`."""
+    return _revisions()[1]
+
+
+def _revisions() -> tuple[frozenset[str], frozenset[str]]:
+    """Returns the revisions that no migration follows, and the others."""
+    own, followed = set[str](), set[str]()
+    for path in (_folder() / "versions").glob("*.py"):
+        for name, revision in _REVISIONS.findall(path.read_text(encoding="utf-8")):
+            (own if name == "revision" else followed).add(revision)
+    return frozenset(own - followed), frozenset(followed)
 
 
 def check(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
@@ -238,7 +208,7 @@ def require_writable(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
     with connect(url, writes=True) as connection:
         if connection.dialect.name == "sqlite":
             connection.execute(noop_write(tables_of(names)))
-        elif connection.scalar(sa.text(_READ_ONLY_QUERY)):
+        elif connection.scalar(sa.text(READ_ONLY_QUERY)):
             raise ConfigurationError(
                 "the database is read-only, as a standby is: connect to the primary server, or"
                 " reset default_transaction_read_only for the database and its role"

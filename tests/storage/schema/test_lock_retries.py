@@ -11,6 +11,7 @@ import pytest
 
 from authapi.errors import StorageUnavailable
 from authapi.storage import migrations
+from authapi.storage.schema import lock_retries
 from tests.storage.rows import sql
 
 WAITING = "the migration is tried again"
@@ -34,8 +35,8 @@ def dump(url: str) -> Iterator[psycopg.Connection]:
 def test_the_service_goes_on_while_a_migration_waits_for_a_dump(
     old_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(migrations, "_TABLE_LOCK_TIMEOUT", 1)
-    monkeypatch.setattr(migrations, "_PAUSE", 0.3)
+    monkeypatch.setattr(lock_retries, "_LOCK_TIMEOUT", 1)
+    monkeypatch.setattr(lock_retries, "_PAUSE", 0.3)
     migration = threading.Thread(target=migrations.upgrade, args=(old_url,), daemon=True)
     waits: list[float] = []
     with dump(old_url) as dumping, psycopg.connect(old_url, autocommit=True) as service:
@@ -60,8 +61,8 @@ def test_the_service_goes_on_while_a_migration_waits_for_a_dump(
 def test_a_dump_that_does_not_end_is_reported_and_nothing_is_changed(
     old_url: str, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    monkeypatch.setattr(migrations, "_TABLE_LOCK_TIMEOUT", 1)
-    monkeypatch.setattr(migrations, "_PATIENCE", 0.5)
+    monkeypatch.setattr(lock_retries, "_LOCK_TIMEOUT", 1)
+    monkeypatch.setattr(lock_retries, "_PATIENCE", 0.5)
     if step == "downgrade":
         migrations.upgrade(old_url, "0003")
     before = migrations.current(old_url)
@@ -76,7 +77,7 @@ def test_a_dump_that_does_not_end_is_reported_and_nothing_is_changed(
 def test_other_errors_are_not_tried_again(
     old_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(migrations, "_PAUSE", 60)
+    monkeypatch.setattr(lock_retries, "_PAUSE", 60)
     sql(old_url, "ALTER TABLE authapi_users RENAME TO taken")
     begun = time.monotonic()
     with pytest.raises(Exception, match="authapi_users"):
