@@ -153,7 +153,7 @@ async def test_a_restored_backup_is_brought_up_to_date(
             "ended": {"password"},
             "idle": ALL,
             "back": {"password"},
-            "demoted": ALL,
+            "demoted": {"password"},
         }
         assert not await is_link_live(services, link)
         async with services.database.read() as store:
