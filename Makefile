@@ -81,7 +81,7 @@ test-newest: $(VENV)/.installed-dev ## run a part of the tests with the newest v
 	@$(call RUN_LEG,$(VENV)-newest)
 
 test-slow: $(VENV)/.installed-dev ## run the slow tests: browser, wheel, npm, proxies, schemathesis, races
-	@$(PARTS) chromium caddy nginx haproxy pgbouncer node npm
+	@$(PARTS) chromium caddy nginx haproxy pgbouncer node npm promtool
 	@echo "==> slow tests: browser, wheel, clients from npm and PyPI, real proxies, schemathesis, races"
 	@$(BIN)/pytest --timeout 1200 -n auto --maxprocesses 2 --dist loadfile -m "browser or packaging or slow" --ignore tests/proxies $(ARGS)
 	@echo "==> slow tests: attacks through real proxies, without other tests beside them"

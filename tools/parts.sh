@@ -14,6 +14,7 @@ package_of() {
     *=*) echo "${1#*=}" ;;
     nginx) echo nginx-light ;;
     node) echo nodejs ;;
+    promtool) echo prometheus ;;
     *) echo "$1" ;;
   esac
 }

@@ -23,6 +23,7 @@ from tests.cli.conftest import Run
 from tests.servers.forked import Forking
 from tests.servers.process import free_port
 from tests.servers.valkey import ValkeyServer
+from tests.services.restores.test_newest import prepare
 from tests.storage.pooling import pooling
 from tests.storage.rows import store_login
 from tests.web.scanners import Scanner, publish
@@ -523,3 +524,24 @@ def test_the_service_is_asked_only_if_told_so(doctor: Run, monkeypatch: pytest.M
     assert done.returncode == 1
     [row] = [row for row in json.loads(done.stdout) if row["check"] == "public url"]
     assert row["verdict"] == "error"
+
+
+async def test_a_restored_database_is_a_warning(
+    production: pytest.MonkeyPatch, sqlite_url: str, tmp_path: Path
+) -> None:
+    production.setenv("AUTHAPI_DATA_DIR", str(tmp_path / "data"))
+    await prepare(sqlite_url, tmp_path / "data", secret=SECRET)
+    [finding] = await asyncio.to_thread(found, "restore")
+    assert finding.verdict == "warning"
+    assert "`authapi sessions end --all`" in finding.message
+    await asyncio.to_thread(found, "restore")  # it changes nothing
+    assert len(await asyncio.to_thread(found, "restore")) == 1
+
+
+def test_a_change_of_the_secret_is_a_warning(production: pytest.MonkeyPatch) -> None:
+    assert {finding.verdict for finding in found("signing keys")} == {"ok"}
+    production.setenv("AUTHAPI_SECRET_PREVIOUS", SECRET[::-1])
+    finding = worst("signing keys")
+    assert finding.verdict == "warning"
+    assert "`authapi keys rewrap`" in finding.message
+    assert SECRET[::-1] not in finding.message

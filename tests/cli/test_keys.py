@@ -14,8 +14,9 @@ OLD, NEW = "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "9a8b7c6d5e4f30211203f4e5d6c7b8a9
 def keys(run: Run, sqlite_url: str) -> Run:
     """Runs `authapi keys ...` on an empty database."""
 
-    def keys(*arguments: str, text: str = "", secret: str = OLD) -> Any:
-        return run("keys", *arguments, text=text, secret=secret, database_url=sqlite_url)
+    def keys(*arguments: str, text: str = "", secret: str = OLD, **settings: str) -> Any:
+        settings = {"secret": secret, "database_url": sqlite_url, **settings}
+        return run("keys", *arguments, text=text, **settings)
 
     return keys
 
@@ -110,3 +111,15 @@ def test_retire_all_works_without_the_old_secret(started: Run) -> None:
     assert {row["kid"] for row in before.values()}.isdisjoint(
         row["kid"] for row in listed(started).values()
     )
+
+
+def test_rewrap_finishes_a_change_of_the_secret(started: Run) -> None:
+    before = listed(started)
+    change = {"secret": NEW, "secret_previous": OLD}
+    for rows in (2, 0):
+        done = started("rewrap", **change)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"Encrypted: {rows}. Repeat until it is 0")
+    assert listed(started) == before
+    assert started("rotate", "--early", secret=NEW).returncode == 0
+    assert "another secret" in failed_with_one_line(started("rotate", "--early", secret=OLD))

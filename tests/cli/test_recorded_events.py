@@ -56,6 +56,8 @@ STEPS = (
     Step("sessions end", ["{token}"], [EventType.TOKEN_ENDED]),
     Step("sessions end", ["{login}"], [EventType.SESSION_ENDED]),
     Step("sessions end", ["--user", ALICE, "--yes"], [EventType.SESSIONS_ENDED]),
+    Step("sessions end", ["--all", "--yes"], [EventType.ALL_SESSIONS_ENDED]),
+    Step("events reapply", ["/dev/null", "--since", "2020-01-01"], [EventType.EVENTS_REAPPLIED]),
     Step("users deactivate", [ALICE], [EventType.ACCOUNT_DEACTIVATED]),
     Step("users activate", [ALICE], [EventType.ACCOUNT_ACTIVATED]),
     Step("users reset-factors", [APP, "--yes"], [EventType.FACTORS_RESET]),

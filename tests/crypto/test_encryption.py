@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authapi.crypto.encryption import Cipher
+from authapi.crypto.encryption import Cipher, Secrets
 from authapi.errors import DecryptionFailed
 
 OURS, THEIRS = Cipher(b"x" * 32), Cipher(b"y" * 32)
@@ -45,3 +45,21 @@ def test_changed_bit_raises_decryption_failed() -> None:
 def test_garbage_raises_decryption_failed(garbage: bytes) -> None:
     with pytest.raises(DecryptionFailed):
         OURS.decrypt(garbage, context="a row")
+
+
+def test_both_secrets_of_a_change_are_read_and_one_is_written() -> None:
+    old, new, context = b"x" * 32, b"y" * 32, "a row"
+    secrets = Secrets(new, old)
+    both = Cipher(secrets)
+    for written in (OURS, THEIRS, both):
+        assert both.decrypt(written.encrypt(PLAIN, context=context), context=context) == PLAIN
+    assert OURS.decrypt(both.encrypt(PLAIN, context=context), context=context) == PLAIN
+    secrets.writes_previous = False
+    written_now = both.encrypt(PLAIN, context=context)
+    assert THEIRS.decrypt(written_now, context=context) == PLAIN
+    assert both.is_current(written_now, context=context)
+    assert not both.is_current(OURS.encrypt(PLAIN, context=context), context=context)
+    with pytest.raises(DecryptionFailed):
+        both.decrypt(Cipher(b"z" * 32).encrypt(PLAIN, context=context), context=context)
+    with pytest.raises(DecryptionFailed):
+        both.decrypt(written_now, context="another row")

@@ -126,5 +126,6 @@ def test_every_program_has_a_debian_package() -> None:
         "node",
         "npm",
         "pgbouncer",
+        "promtool",
     ]
     assert os.access(ROOT / "tools" / "parts.sh", os.X_OK)

@@ -52,6 +52,8 @@ from authapi.services.keys.secret import read_secret
 from authapi.services.logins.complete import Logins, PendingLogin
 from authapi.services.logins.enrolment import LoginEnrolment
 from authapi.services.passwords import Passwords
+from authapi.services.restores import AllSessions, EventReplay, RecordedEvent
+from authapi.services.restores.reapplying import REAPPLIED
 from authapi.services.tokens import ReportedToken
 from authapi.settings import Settings
 from authapi.testing import PASSWORD
@@ -664,7 +666,28 @@ async def prune(harness: Harness, *_: Person) -> None:
     await harness.services.cleanup.run_once()
 
 
+async def end_everything(harness: Harness, *_: Person) -> None:
+    services = harness.services
+    await AllSessions(services.database, services.audit).end()
+
+
+async def reapply(harness: Harness, one: Person, two: Person) -> None:
+    """Repeat one event of each kind, the deletion last."""
+    services = harness.services
+    events = [
+        RecordedEvent(new_id(), now(), kind, person.id, person.session_id)
+        for person in (one, two)
+        for kind in sorted(REAPPLIED - {EventType.ACCOUNT_DELETED})
+    ]
+    events.append(RecordedEvent(new_id(), now(), EventType.ACCOUNT_DELETED, one.id, None))
+    await EventReplay(services.database, services.audit, services.hooks, services.settings).run(
+        events, since=now()
+    )
+
+
 OPERATIONS: dict[str, Operation] = {
+    "end everything": end_everything,
+    "reapply": reapply,
     "fill with examples": fill_with_examples,
     "log in over another account": log_in_over_another_account,
     "log in again": log_in_again,

@@ -1,11 +1,15 @@
 """Metrics: what is counted, and which values labels never have."""
 
+import contextlib
+import math
 import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -15,6 +19,17 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from authapi import create_app
 from authapi.app import AuthAPI
+from authapi.domain.email_address import parse_email
+from authapi.domain.outbox import OutboxEntry
+from authapi.errors import (
+    DeliveryFailed,
+    InvalidCredentials,
+    InvalidInput,
+    TooManyAttempts,
+)
+from authapi.services import Services
+from authapi.services.metrics import Metrics
+from authapi.settings import Settings
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
 
@@ -189,3 +204,93 @@ def test_concurrent_scrapes_after_a_worker_was_killed(tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.stdout == "[] []\n"
+
+
+async def test_what_services_report(make_settings: SettingsFactory) -> None:
+    settings = make_settings(
+        metrics_path="/internal/metrics", limit_account_and_network="1/minute;1/hour"
+    )
+
+    async def breached(password: str) -> bool:
+        if "offline" in password:
+            raise OSError
+        return "known" in password
+
+    services = Services.build(settings, breached=Lookup(breached))
+    await services.start()
+    try:
+        for password in ("a known long password", "an unheard long one", "an offline long one"):
+            with contextlib.suppress(InvalidInput):
+                await services.passwords.check_policy(password, email="a@example.com")
+        await services.passwords.hash(PASSWORD)
+        with contextlib.suppress(TooManyAttempts):
+            for _ in range(2):
+                with contextlib.suppress(InvalidCredentials):
+                    await services.accounts.authentication.authenticate(
+                        parse_email("nobody@example.com"), PASSWORD
+                    )
+        services.outbox.register("mail", fail_or_deliver)
+        async with services.database.transaction() as store:
+            for outcome in ("delivered", "failed", "given_up"):
+                await services.outbox.enqueue(store, "mail", "test", {"outcome": outcome})
+        await services.outbox.run_due("mail")
+        await services.cleanup.run_once()
+        assert services.metrics is not None
+        found = values(services.metrics)
+    finally:
+        await services.stop()
+    for outcome in ("breached", "unknown", "failed"):
+        assert found[f'authapi_breaches_asked_total{{outcome="{outcome}"}}'] == 1
+    for outcome in ("delivered", "failed", "given_up"):
+        name = f'authapi_outbox_attempts_total{{kind="mail",outcome="{outcome}"}}'
+        assert found[name] == 1
+    assert found["authapi_hash_seconds_count"] == 2  # one for the unknown account
+    assert found['authapi_throttled_total{limit="login"}'] == 1
+    assert found['authapi_pruned_total{chore="sessions"}'] == 0
+    name = 'authapi_housekeeping_last_success_timestamp_seconds{chore="sessions"}'
+    assert found[name] == pytest.approx(time.time(), abs=60)
+    assert found["authapi_database_pool_size"] == settings.database_pool_size
+    assert found["authapi_coherence_lag_seconds"] == 0
+    assert found['authapi_events_total{type="refresh_reuse"}'] == 0
+    assert found["process_resident_memory_bytes"] > 0
+
+
+class Lookup:
+    """A breach check that asks a function."""
+
+    def __init__(self, ask: Callable[[str], Awaitable[bool]]) -> None:
+        self._ask = ask
+
+    async def __call__(self, password: str) -> bool:
+        return await self._ask(password)
+
+    async def close(self) -> None:
+        return None
+
+
+async def fail_or_deliver(entry: OutboxEntry, payload: Mapping[str, Any]) -> None:
+    if payload["outcome"] != "delivered":
+        raise DeliveryFailed("no", permanent=payload["outcome"] == "given_up")
+
+
+def values(metrics: Metrics) -> dict[str, float]:
+    lines = [line for line in metrics.render().decode().splitlines() if line[0] != "#"]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+async def test_the_delay_of_notifications(postgres_url: str) -> None:
+    settings = Settings(
+        database_url=postgres_url,  # type: ignore[arg-type]  # pydantic converts
+        metrics_path="/internal/metrics",
+        secret="x" * 40,  # type: ignore[arg-type]
+    )
+    services = Services.build(settings)
+    assert services.metrics is not None
+    assert services.invalidation.lag == math.inf
+    await services.start()
+    try:
+        assert 0 < values(services.metrics)["authapi_coherence_lag_seconds"] < 2
+        await services.invalidation.stop()
+        assert values(services.metrics)["authapi_coherence_lag_seconds"] == math.inf
+    finally:
+        await services.stop()

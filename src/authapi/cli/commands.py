@@ -52,7 +52,7 @@ _COMMANDS = {
     "users": _Listed("accounts.users", "Manage accounts."),
     "sessions": _Listed("accounts.sessions", "List and end logins and personal access tokens."),
     "tokens": _Listed("accounts.tokens", "Create, list and end personal access tokens."),
-    "events": _Listed("accounts.events", "List, follow and export security events."),
+    "events": _Listed("accounts.events", "List, follow, export and reapply security events."),
     "keys": _Listed("keys", "Manage the keys that sign JWTs."),
     "mail": _Listed("mail", "Test mail, and manage undelivered mail."),
     "webhooks": _Listed("webhooks", "Test webhooks, and manage undelivered events."),

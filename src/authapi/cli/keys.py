@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from authapi.cli.application import settings_of
 from authapi.cli.services import run_with_services
 from authapi.cli.terminal.options import JSONOption, PlainOption, YesOption
 from authapi.cli.terminal.questions import confirm
@@ -82,8 +83,13 @@ def retire(
 def rewrap() -> None:
     """Encrypt the keys with a new secret, read from standard input. JWTs stay valid.
 
-    Then restart every process with the new secret. Running processes continue until then.
+    Then restart every process with the new secret. Running processes continue until then. With
+    AUTHAPI_SECRET_PREVIOUS, the new secret is AUTHAPI_SECRET.
     """
+    if settings_of().secret_previous is not None:
+        rows = run_with_services(lambda it: it.keys.lifecycle.finish_change(), keys="unlocked")
+        print(f"Encrypted: {rows}. Repeat until it is 0, then remove AUTHAPI_SECRET_PREVIOUS.")
+        return
     if sys.stdin.isatty():
         typer.echo("Enter the new secret:", err=True)
     secret = sys.stdin.readline().rstrip("\r\n")

@@ -1,13 +1,16 @@
 """Opens the services for one command, and parses the arguments of commands."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
 import typer
 
 from authapi.cli.application import build_services, settings_of
+from authapi.clock import parse_time
 from authapi.domain.display_names import is_display_name, is_single_line
 from authapi.domain.email_address import stored_email
 from authapi.domain.user import User
@@ -17,6 +20,7 @@ from authapi.services import Services
 from authapi.services.schema import prepare
 
 T = TypeVar("T")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 UserArgument = Annotated[
     str, typer.Argument(metavar="USER", help="E-mail address, user name or id.")
@@ -88,6 +92,17 @@ def parse_id(text: str) -> UUID:
     if found is None:
         raise ConfigurationError(f"not an id: {text}")
     return found
+
+
+def parse_moment(text: str) -> datetime:
+    """Parses a time, or a date, which means its midnight in UTC. Raises ConfigurationError."""
+    try:
+        # A date without a time (`full-date` of RFC 3339) means midnight UTC.
+        return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
+    except ValueError:
+        raise ConfigurationError(
+            "times must be like 2026-11-23T08:00:00Z (RFC 3339) or a date like 2026-11-23"
+        ) from None
 
 
 def parse_name(text: str, *, max_length: int) -> str:

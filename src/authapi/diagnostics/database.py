@@ -15,6 +15,7 @@ from authapi.diagnostics.subject import (
 from authapi.domain.monitoring.findings import Finding
 from authapi.domain.monitoring.wording import pluralize
 from authapi.errors import AuthAPIError
+from authapi.services.restores import describe_restore
 from authapi.settings import Settings
 from authapi.storage import migrations
 from authapi.storage.names import TableNames
@@ -108,6 +109,12 @@ def check_signing_keys(subject: Subject) -> Iterator[Finding]:
     if not has_secret or not is_current(settings):
         return
     yield run_check("signing keys", lambda: asyncio.run(_check_keys(subject)))
+    if settings.secret_previous is not None:
+        message = (
+            "a change of the secret is under way: run `authapi keys rewrap` until it encrypts 0"
+            " rows, then remove AUTHAPI_SECRET_PREVIOUS from every process"
+        )
+        yield Finding("signing keys", "warning", message)
 
 
 async def _check_keys(subject: Subject) -> str:
@@ -163,5 +170,26 @@ async def _check_second_factors(subject: Subject) -> list[Finding]:
     services = subject.build_services()
     try:
         return await check_accounts(services)
+    finally:
+        await services.stop()
+
+
+def check_restore(subject: Subject) -> Iterator[Finding]:
+    """Whether the database is older than this host has seen it."""
+    settings = subject.settings
+    if not database_exists(settings) or not is_current(settings):
+        return
+    try:
+        found = asyncio.run(_describe_restore(subject))
+    except AuthAPIError:
+        return  # the finding on the database says so
+    if found is not None:
+        yield Finding("restore", "warning", found)
+
+
+async def _describe_restore(subject: Subject) -> str | None:
+    services = subject.build_services()
+    try:
+        return await describe_restore(services.database, services.settings)
     finally:
         await services.stop()

@@ -30,6 +30,7 @@ CHECKS: Mapping[str, Check] = {
     "strategies": configuration.check_strategies,
     "database": database.check_database,
     "privileges": database.check_privileges,
+    "restore": database.check_restore,
     "secret": files.check_secret_file,
     "signing keys": database.check_signing_keys,
     "data folder": files.check_data_dir,

@@ -51,6 +51,8 @@ class EventType(StrEnum):
     PASSKEY_REFUSED = "passkey_refused"
     SESSION_ENDED = "session_ended"
     SESSIONS_ENDED = "sessions_ended"
+    ALL_SESSIONS_ENDED = "all_sessions_ended"
+    EVENTS_REAPPLIED = "events_reapplied"
     TOKEN_CREATED = "token_created"
     TOKEN_ENDED = "token_ended"
     TOKEN_LEAKED = "token_leaked"

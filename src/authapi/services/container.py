@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from authapi.domain.events import Event
-from authapi.errors import ConfigurationError
+from authapi.domain.monitoring.signals import Signals
 from authapi.services.accounts.administration import Administration
 from authapi.services.accounts.authentication import Authentication
 from authapi.services.accounts.deferred import DeferredRequests
@@ -21,7 +20,7 @@ from authapi.services.accounts.passwords import PasswordChanges
 from authapi.services.accounts.profile import Profiles
 from authapi.services.accounts.registration import Registration
 from authapi.services.accounts.superusers.access import AccountAccess
-from authapi.services.audit import Audit, log_event
+from authapi.services.audit import Audit
 from authapi.services.audit.search import AuditSearch
 from authapi.services.factors.expiry import EXPIRING, prune_expired
 from authapi.services.factors.proofs import SecondFactorProofs
@@ -36,11 +35,14 @@ from authapi.services.logins.complete import Logins
 from authapi.services.logins.enrolment import LoginEnrolment
 from authapi.services.logins.passkeys import PasskeyLogins
 from authapi.services.mail import Mail
+from authapi.services.monitoring.observers import create_metrics, on_commit, pool_size
 from authapi.services.monitoring.statistics import StatisticsService
+from authapi.services.monitoring.stored_numbers import StoredNumbers
 from authapi.services.own_columns import OwnColumns
 from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.queues.administration import Queues
 from authapi.services.rate_limits import RateLimits
+from authapi.services.restores import NewestEvent
 from authapi.services.schema import prepare
 from authapi.services.sessions.liveness import Liveness
 from authapi.services.sessions.service import Sessions
@@ -111,6 +113,7 @@ class Services:
     identity_cache: IdentityCache
     invalidation: CacheInvalidation
     last_used: LastUsed
+    newest_event: NewestEvent
     outbox: Outbox
     queues: Queues
     cleanup: Cleanup
@@ -118,6 +121,7 @@ class Services:
     webhooks: Webhooks
     statistics: StatisticsService
     metrics: "Metrics | None"
+    stored_numbers: StoredNumbers | None
 
     @classmethod
     def build(
@@ -139,21 +143,24 @@ class Services:
         and their extra is not installed, or `profile` cannot be used.
         """
         hooks = hooks or Hooks(settings.database_timeout)
-        passwords = Passwords(settings, breached, own_rules=hooks.check_password)
-        identity_cache = IdentityCache(
-            size=settings.identity_cache_size,
-            ttl=settings.identity_cache_ttl,
-            on_invalidate=lambda users: session_watch.changed(users),  # noqa: PLW0108  # see below
-        )
         # Services depend on one another in a circle: the lambdas name what is created below.
-        metrics = _metrics(
+        metrics = create_metrics(
             settings,
             {
                 "authapi_hashes_running": lambda: passwords.running,
                 "authapi_hashes_waiting": lambda: passwords.waiting,
                 "authapi_identity_cache_entries": lambda: len(identity_cache),
                 "authapi_database_connections": lambda: database.connections_in_use,
+                "authapi_database_pool_size": lambda: pool_size(settings, engine),
+                "authapi_coherence_lag_seconds": lambda: invalidation.lag,
             },
+        )
+        signals = metrics or Signals()
+        passwords = Passwords(settings, breached, own_rules=hooks.check_password, signals=signals)
+        identity_cache = IdentityCache(
+            size=settings.identity_cache_size,
+            ttl=settings.identity_cache_ttl,
+            on_invalidate=lambda users: session_watch.changed(users),  # noqa: PLW0108  # created below
         )
         database = Database(
             settings.resolved_database_url,
@@ -162,16 +169,17 @@ class Services:
             pool_timeout=settings.database_pool_timeout,
             timeout=settings.database_timeout,
             engine=engine,
-            on_commit=_on_commit(metrics),
+            on_commit=on_commit(metrics, lambda event: newest_event.saw(event)),  # noqa: PLW0108  # as above
             on_change=identity_cache.invalidate,
             on_queued=lambda: outbox.wake(),  # noqa: PLW0108  # `outbox` is created below
         )
+        newest_event = NewestEvent(database, settings)
         last_used = LastUsed(database, settings)
         invalidation = CacheInvalidation.of(
             database, identity_cache, settings.identity_cache_max_staleness
         )
         own_columns = OwnColumns(database, identity_cache, invalidation, settings, profile=profile)
-        outbox = Outbox(database, lambda: keys.outbox_cipher, settings)
+        outbox = Outbox(database, lambda: keys.outbox_cipher, settings, signals)
         mail = Mail(outbox, settings)
         webhooks = Webhooks(outbox, settings, post)
         audit = Audit(
@@ -199,7 +207,7 @@ class Services:
         keys = Keys(database, identity_cache, invalidation, audit, hooks, settings)
         token_lookup = TokenLookup(database, keys, last_used, hooks, settings)
         revocation = TokenRevocation(database, token_lookup, audit)
-        rate_limits = RateLimits(settings)
+        rate_limits = RateLimits(settings, signals)
         factors = FactorServices.of(
             database,
             keys,
@@ -268,7 +276,7 @@ class Services:
             revocation=revocation,
             secret_scanning=SecretScanning(database, token_lookup, revocation, audit, settings),
         )
-        cleanup = Cleanup(settings.prune_interval)
+        cleanup = Cleanup(settings.prune_interval, signals)
         cleanup.register("sessions", sessions.prune)
         cleanup.register("events", audit.prune)
         cleanup.register("signing keys", keys.prune)
@@ -299,6 +307,7 @@ class Services:
             identity_cache=identity_cache,
             invalidation=invalidation,
             last_used=last_used,
+            newest_event=newest_event,
             outbox=outbox,
             queues=Queues(database, outbox, mail, webhooks, rate_limits, audit, settings),
             cleanup=cleanup,
@@ -306,6 +315,7 @@ class Services:
             webhooks=webhooks,
             statistics=StatisticsService(database, settings),
             metrics=metrics,
+            stored_numbers=None if metrics is None else StoredNumbers(database, metrics, settings),
         )
 
     async def open(self) -> None:
@@ -315,6 +325,9 @@ class Services:
         connections of an earlier one. Raises ConfigurationError if the schema, the secret, the keys
         or the settings cannot be used, StorageUnavailable if the database does not answer.
         """
+        await self._open()
+
+    async def _open(self, before_keys: Callable[[], Awaitable[None]] | None = None) -> None:
         self.hooks.close()
         await self.database.close()
         self.rate_limits.open()
@@ -322,8 +335,15 @@ class Services:
         # Cancelling does not stop a thread: it must not still run at the next start.
         await run_to_completion(asyncio.to_thread(prepare, self.settings))
         await self.database.limitations()
+        if before_keys is not None:
+            await before_keys()
         await self.keys.open()
         await self.passwords.start()
+
+    async def _warn_of_restore(self) -> None:
+        # Before the keys, whose rotation is an event.
+        if (restored := await self.newest_event.check()) is not None:
+            _log.warning("%s", restored)
 
     async def start(self) -> None:
         """Calls `open`, and starts the background tasks of a service. Raises as `open` does.
@@ -334,7 +354,8 @@ class Services:
         try:
             self.tokens.secret_scanning.open()
             await asyncio.to_thread(self.mail.open)
-            await self.open()
+            await self._open(self._warn_of_restore)
+            self.newest_event.start()
             if limits := await self.database.limitations():
                 _log.warning("authapi uses the engine of the application: %s", "; ".join(limits))
             if self.settings.identity_cache_size:
@@ -345,6 +366,8 @@ class Services:
             self.outbox.start()
             if self.metrics is not None:
                 self.metrics.start()
+            if self.stored_numbers is not None:
+                self.stored_numbers.start()
         except BaseException:
             await close_after_failure(self.stop)
             raise
@@ -355,6 +378,7 @@ class Services:
         Closes all parts even if one fails, and then raises the first error.
         """
         await close_all(
+            *(() if self.stored_numbers is None else (self.stored_numbers.stop,)),
             *(() if self.metrics is None else (self.metrics.stop,)),
             self.outbox.stop,
             self.webhooks.close,
@@ -364,28 +388,6 @@ class Services:
             self.invalidation.stop,
             self.passwords.stop,
             self.rate_limits.close,
+            self.newest_event.stop,
             self.database.close,
         )
-
-
-def _metrics(settings: Settings, gauges: Mapping[str, Callable[[], float]]) -> "Metrics | None":
-    if not settings.metrics:
-        return None
-    try:
-        from authapi.services.metrics import Metrics  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise ConfigurationError(
-            "metrics need the extra: pip install 'fastapi-authapi[metrics]'"
-        ) from None
-    return Metrics(gauges)
-
-
-def _on_commit(metrics: "Metrics | None") -> Callable[[Event], None]:
-    if metrics is None:
-        return log_event
-
-    def on_commit(event: Event) -> None:
-        log_event(event)
-        metrics.count_event(event.type.value)
-
-    return on_commit

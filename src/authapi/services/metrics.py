@@ -5,16 +5,19 @@ their values to files of one folder, and the process that is scraped adds them u
 value that a client can choose: labels are route patterns, strategy names and status codes.
 """
 
+import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import IO, Final, Literal
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     generate_latest,
     start_http_server,
 )
@@ -22,6 +25,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from authapi.clock import now
+from authapi.domain.events import EventType
+from authapi.domain.monitoring.signals import Signals
 from authapi.errors import ConfigurationError
 from authapi.services.jobs.periodic_task import PeriodicTask
 
@@ -33,15 +39,29 @@ MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _GAUGE_INTERVAL = 5.0
 """Seconds between two updates of the gauges of one of several workers."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_GAUGES = {
-    "authapi_hashes_running": "Password hashes in progress.",
-    "authapi_hashes_waiting": "Password hashes waiting for a thread.",
-    "authapi_identity_cache_entries": "Entries of the identity cache.",
-    "authapi_database_connections": "Database connections in use.",
+_SUM: Final = "livesum"
+"""The mode of a gauge of which each worker has a part."""
+_MAX: Final = "livemax"
+_LATEST: Final = "livemostrecent"
+"""The mode of a gauge that one of the workers sets (`may_count`)."""
+_GAUGES: Mapping[str, tuple[str, Literal["livesum", "livemax"]]] = {
+    "authapi_hashes_running": ("Password hashes in progress.", _SUM),
+    "authapi_hashes_waiting": ("Password hashes waiting for a thread.", _SUM),
+    "authapi_identity_cache_entries": ("Entries of the identity cache.", _SUM),
+    "authapi_database_connections": ("Database connections in use.", _SUM),
+    "authapi_database_pool_size": ("Database connections that may be in use.", _SUM),
+    "authapi_coherence_lag_seconds": (
+        "Time that the last notification of a change took; +Inf while the identity cache is off.",
+        _MAX,
+    ),
 }
+_ALARMING = (EventType.REFRESH_REUSE, EventType.TOKEN_LEAKED)
+"""Types with a counter from the start: Prometheus does not see the first increase of a new one."""
+_HASH_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+"""Seconds. A hash takes tens of milliseconds, and longer on a busy machine."""
 
 
-class Metrics:
+class Metrics(Signals):
     """The metrics of one process. `gauges` maps the name of each gauge to its present value."""
 
     content_type = "text/plain; version=0.0.4; charset=utf-8"
@@ -67,6 +87,8 @@ class Metrics:
         self._events = Counter(
             "authapi_events", "Security events recorded.", ["type"], registry=own
         )
+        for kind in _ALARMING:
+            self._events.labels(kind.value)
         self._dropped = Counter(
             "authapi_events_dropped",
             "Security events not recorded, beyond the limit of a minute.",
@@ -79,11 +101,79 @@ class Metrics:
             ["method", "outcome"],
             registry=own,
         )
+        self._hash_seconds = Histogram(
+            "authapi_hash_seconds",
+            "Time of a password hash in its thread.",
+            buckets=_HASH_BUCKETS,
+            registry=own,
+        )
+        self._throttled = Counter(
+            "authapi_throttled", "Attempts over a rate limit.", ["limit"], registry=own
+        )
+        self._breaches_asked = Counter(
+            "authapi_breaches_asked",
+            "New passwords looked up among breached ones: breached, unknown or failed.",
+            ["outcome"],
+            registry=own,
+        )
+        self._attempts = Counter(
+            "authapi_outbox_attempts",
+            "Attempts to deliver an entry of the outbox: delivered, failed or given_up.",
+            ["kind", "outcome"],
+            registry=own,
+        )
+        self._pruned = Counter(
+            "authapi_pruned", "Expired rows deleted, by the task.", ["chore"], registry=own
+        )
+        self._last_cleanup = Gauge(
+            "authapi_housekeeping_last_success_timestamp_seconds",
+            "Unix time at which a task of the cleanup last succeeded.",
+            ["chore"],
+            registry=own,
+            multiprocess_mode=_MAX,
+        )
+        self._info = Gauge(
+            "authapi_info",
+            "Always 1. The labels are versions.",
+            ["version", "python", "database", "schema"],
+            registry=own,
+            multiprocess_mode=_LATEST,
+        )
+        self._sessions = Gauge(
+            "authapi_sessions",
+            "Live logins by kind, and personal access tokens; of all processes, once a minute.",
+            ["kind"],
+            registry=own,
+            multiprocess_mode=_LATEST,
+        )
+        self._outbox = Gauge(
+            "authapi_outbox_entries",
+            "Entries of the outbox: waiting or given_up; of all processes, once a minute.",
+            ["kind", "state"],
+            registry=own,
+            multiprocess_mode=_LATEST,
+        )
+        self._oldest = Gauge(
+            "authapi_outbox_oldest_seconds",
+            "Age of the entry of the outbox that waits longest, 0 if none does; once a minute.",
+            ["kind"],
+            registry=own,
+            multiprocess_mode=_LATEST,
+        )
+        self._key_age = Gauge(
+            "authapi_signing_key_age_seconds",
+            "Age of the key that signs, 0 if there is none; once a minute.",
+            registry=own,
+            multiprocess_mode=_LATEST,
+        )
         self._gauges = {
-            name: Gauge(name, meaning, registry=own, multiprocess_mode="livesum")
-            for name, meaning in _GAUGES.items()
+            name: Gauge(name, meaning, registry=own, multiprocess_mode=mode)
+            for name, (meaning, mode) in _GAUGES.items()
         }
         self._is_multiprocess = MULTIPROCESS_FOLDER in os.environ
+        if not self._is_multiprocess:
+            ProcessCollector(registry=own)
+        self._turn: IO[bytes] | None = None
         self._task = PeriodicTask(
             "metrics",
             self._update_gauges,
@@ -119,6 +209,57 @@ class Metrics:
         """Counts a second factor that was proved or refused."""
         self._second_factors.labels(method, "proved" if is_right else "refused").inc()
 
+    def hashed(self, seconds: float) -> None:
+        self._hash_seconds.observe(seconds)
+
+    def throttled(self, limit: str) -> None:
+        self._throttled.labels(limit).inc()
+
+    def breach_asked(self, outcome: str) -> None:
+        self._breaches_asked.labels(outcome).inc()
+
+    def attempted(self, kind: str, outcome: str) -> None:
+        self._attempts.labels(kind, outcome).inc()
+
+    def cleaned(self, chore: str, rows: int) -> None:
+        self._pruned.labels(chore).inc(rows)
+        self._last_cleanup.labels(chore).set(now().timestamp())
+
+    def may_count(self) -> bool:
+        """Whether this process is the one of several workers that counts rows for all of them.
+
+        It stays so until it ends, however it ends; another worker follows.
+        """
+        if not self._is_multiprocess or self._turn is not None:
+            return True
+        file = (_folder() / "counts.lock").open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        self._turn = file
+        return True
+
+    def set_versions(self, *, version: str, python: str, database: str, schema: str) -> None:
+        """Sets what this process runs on."""
+        self._info.labels(version, python, database, schema).set(1)
+
+    def set_sessions(self, by_kind: Mapping[str, int]) -> None:
+        """Sets the numbers of live sessions."""
+        for kind, count in by_kind.items():
+            self._sessions.labels(kind).set(count)
+
+    def set_outbox(self, kind: str, *, waiting: int, given_up: int, oldest: float) -> None:
+        """Sets the numbers of entries of a kind, and the age of the oldest one in seconds."""
+        self._outbox.labels(kind, "waiting").set(waiting)
+        self._outbox.labels(kind, "given_up").set(given_up)
+        self._oldest.labels(kind).set(oldest)
+
+    def set_key_age(self, seconds: float) -> None:
+        """Sets the age of the key that signs."""
+        self._key_age.set(seconds)
+
     def render(self) -> bytes:
         """Returns all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
@@ -138,6 +279,9 @@ class Metrics:
         finally:
             if self._is_multiprocess:
                 _remove_gauges(os.getpid())
+            if self._turn is not None:
+                self._turn.close()
+                self._turn = None
 
     async def _update_gauges(self) -> None:
         for name, read in self._readers.items():

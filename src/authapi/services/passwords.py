@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from authapi.crypto.password_normalization import has_control_characters, opaque_string
 from authapi.crypto.passwords import LOWEST_COST, Cost, PasswordHash, PasswordHasher
 from authapi.domain.client import current_client
+from authapi.domain.monitoring.signals import Signals
 from authapi.errors import InputError, InvalidInput, Overloaded, PasswordRefused
 from authapi.services.common_passwords import fold, is_common
 from authapi.services.fair_queue import FairQueue
@@ -54,7 +56,7 @@ class Passwords:
     """The password policy, and a bounded pool of threads that hash.
 
     `own_rules` gets each new password in its normalized form, and the canonical address of the
-    account; it raises PasswordRefused.
+    account; it raises PasswordRefused. `signals` hears of each hash and of each breach check.
 
     `hash` and `verify` raise RuntimeError while the pool is not started.
     """
@@ -69,10 +71,12 @@ class Passwords:
         breached: BreachCheck | None = None,
         *,
         own_rules: Callable[[str, str], Awaitable[None]] | None = None,
+        signals: Signals | None = None,
     ) -> None:
         self._settings = settings
         self._breached = breached
         self._own_rules = own_rules
+        self._signals = signals or Signals()
         self._limit = settings.hash_concurrency + settings.hash_queue
         self._queue: FairQueue[_Job[Any]] = FairQueue(self._limit)
         self._pool: ThreadPoolExecutor | None = None
@@ -178,10 +182,13 @@ class Passwords:
             return False
         try:
             async with asyncio.timeout(_BREACH_TIMEOUT):
-                return await self._breached(password)
+                is_breached = await self._breached(password)
         except (OSError, TimeoutError):
             _log.warning("breach check failed: new password accepted without it")
+            self._signals.breach_asked("failed")
             return False
+        self._signals.breach_asked("breached" if is_breached else "unknown")
+        return is_breached
 
     @property
     def running(self) -> int:
@@ -203,7 +210,7 @@ class Passwords:
         pool, queue = self._pool, self._queue
         if self._hasher is None or pool is None:
             raise RuntimeError("authapi is not started: run the application's lifespan")
-        network, job = current_client().network, _Job(work, self._hasher)
+        network, job = current_client().network, _Job(self._timed(work), self._hasher)
         is_admitted, removed = queue.put(network, job)
         if removed is not None:
             removed.reject()
@@ -230,6 +237,16 @@ class Passwords:
         finally:
             if self.returns_memory:
                 self._restart_idle_timer()
+
+    def _timed(self, work: Callable[[PasswordHasher], T]) -> Callable[[PasswordHasher], T]:
+        def timed(hasher: PasswordHasher) -> T:
+            begun = time.perf_counter()
+            try:
+                return work(hasher)
+            finally:
+                self._signals.hashed(time.perf_counter() - begun)
+
+        return timed
 
     def _restart_idle_timer(self) -> None:
         if self._idle_timer is not None:

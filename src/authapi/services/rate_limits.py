@@ -30,6 +30,7 @@ from limits.aio.strategies import FixedWindowRateLimiter
 
 from authapi.clock import now
 from authapi.domain.client import Client
+from authapi.domain.monitoring.signals import Signals
 from authapi.errors import (
     Overloaded,
     StorageUnavailable,
@@ -85,8 +86,9 @@ class RateLimits:
     No method fails because the shared storage does: the counters in memory take over.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, signals: Signals | None = None) -> None:
         """Raises ConfigurationError if `redis_url` cannot be used."""
+        self._signals = signals or Signals()
         self._settings = settings
         self._account_and_network = parse_many(settings.limit_account_and_network)
         self._account = parse(settings.limit_account)
@@ -264,6 +266,8 @@ class RateLimits:
             kind, item = "extra-mail", RateLimitItemPerSecond(1, seconds)
         limit = _Limit(item, (kind, purpose, _digest(account)))
         limiter, is_within = await self._consume(limit)
+        if not is_within:
+            self._signals.throttled(kind)
         allowance, is_sent = MailAllowance(is_within), False
         try:
             yield allowance
@@ -302,6 +306,7 @@ class RateLimits:
                 limiter, is_within = await self._consume(limit)
                 hits.append(_Hit(limit, limiter))
                 if not is_within and not await self._is_exempt(limit):
+                    self._signals.throttled(limit.key[0])
                     raise error(retry_after=await self._retry_after(hits[-1]))
                 if not is_within:
                     await self._refund([hits.pop()])

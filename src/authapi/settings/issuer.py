@@ -38,6 +38,8 @@ class IssuerSettings(AccountSettings, TableSettings):
     Default: SQLite in the data folder."""
     secret: Secret = None
     """Root of all keys, at least 32 characters. Default: a generated one in the data folder."""
+    secret_previous: Secret = None
+    """The secret that `secret` replaces, while a rolling change is under way. Default: none."""
     workers: int = Field(default=1, ge=1, le=64)
     """Number of server processes."""
 

@@ -18,6 +18,7 @@ Readers = Literal["all users", "its group"]
 CHMOD_FIX = {"all users": "chmod o-r", "its group": "chmod g-r"}
 _SECRETS = (
     "AUTHAPI_SECRET",
+    "AUTHAPI_SECRET_PREVIOUS",
     "AUTHAPI_DATABASE_URL",
     "AUTHAPI_REDIS_URL",
     "AUTHAPI_MAIL_URL",

@@ -50,12 +50,13 @@ from authapi.storage.driver_errors import (
     translate_driver_errors,
 )
 from authapi.storage.leases import Leases
-from authapi.storage.models import Tables, tables_of
+from authapi.storage.models import tables_of
 from authapi.storage.names import DEFAULT_NAMES, TableNames
 from authapi.storage.notifications import Notifications, PostgresNotifications
 from authapi.storage.postgres.connection import invalidate_stale, pool_connection_factory
 from authapi.storage.postgres.direct_reads import DirectReads
 from authapi.storage.postgres.session_parameters import service_parameters
+from authapi.storage.readiness.probe import require_ready
 from authapi.storage.sqlite import (
     WRITES,
     SQLiteNotifications,
@@ -73,8 +74,6 @@ _log = logging.getLogger(__name__)
 
 _PING_TIMEOUT = 2.0
 """Seconds."""
-_READ_ONLY_QUERY = "SELECT current_setting('transaction_read_only')::boolean"
-"""Also true on a standby (PostgreSQL, Hot Standby Parameter Reference)."""
 
 _CONFLICT_STATES = frozenset({"40001", "40P01"})
 """SQLSTATE `serialization_failure` and `deadlock_detected`: the transaction was rolled back, and a
@@ -82,14 +81,6 @@ retry may succeed (PostgreSQL manual, section 13.5)."""
 
 _RETRY_PAUSES: Final = (0.02, 0.1)
 """Seconds before the second and the third attempt, on average."""
-
-
-def noop_write(tables: Tables) -> sa.Delete:
-    """Returns a write without effect.
-
-    It fails on a read-only SQLite file, where `BEGIN IMMEDIATE` succeeds.
-    """
-    return sa.delete(tables.users).where(sa.false())
 
 
 def _ignore(_: object) -> None:
@@ -321,7 +312,7 @@ class Database:
         """Checks within two seconds, for readiness probes, that the database accepts writes.
 
         On SQLite, it begins a transaction that changes no row. On PostgreSQL, it asks the server
-        whether transactions are read-only.
+        whether transactions are read-only. The schema must not be older than this code needs.
         """
         with translate_driver_errors():
             if self.is_sqlite:
@@ -331,11 +322,10 @@ class Database:
                     begins=True,
                     write_lock=self._write_lock,
                 ) as lease:
-                    await lease.connection.execute(noop_write(self.tables))
+                    await require_ready(lease.connection, self.tables)
                     return
             async with self._leases.acquire(self._reader, max_duration=_PING_TIMEOUT) as lease:
-                if await lease.connection.scalar(sa.text(_READ_ONLY_QUERY)):
-                    raise StorageUnavailable
+                await require_ready(lease.connection, self.tables)
 
     async def identity(self) -> object:
         """Returns a value that equals that of another connection to the same database.

@@ -11,6 +11,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -22,7 +23,6 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
-from authapi.storage.database import noop_write
 from authapi.storage.models import tables_of
 from authapi.storage.names import DEFAULT_NAMES, TableNames
 from authapi.storage.postgres import poolers
@@ -34,6 +34,8 @@ from authapi.storage.schema.adoption import (
     require_schema,
     require_version_table,
 )
+from authapi.storage.schema.lock_retries import retry_locks
+from authapi.storage.schema.writability import READ_ONLY_QUERY, noop_write
 from authapi.storage.urls import parse_url
 
 if TYPE_CHECKING:
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 
 _LOCK_KEY = 0x61757468617069
 """The advisory lock of migrations: `authapi` in ASCII, which other programs hardly use."""
-_READ_ONLY_QUERY = "SELECT current_setting('transaction_read_only')::boolean"
 _LOCK_TIMEOUT = 60
 """Seconds that a migration waits for another one."""
 _CONNECT_TIMEOUT = 10
@@ -81,21 +82,31 @@ def upgrade(
 
     Raises ConfigurationError for an unknown revision, for a migration that fails, and if another
     application has a table with one of our names; nothing is changed then. Raises
-    StorageUnavailable after 60 seconds of waiting for another migration.
+    StorageUnavailable after 60 seconds of waiting for another migration, and if another session,
+    such as a dump, holds a lock on our tables for five minutes: no statement of a service waits
+    longer than two seconds behind the migration until then.
     """
-    with _migration_lock(url), connect(url, writes=True, check_pooler=False) as connection:
-        require_schema(connection, names)
-        names = _found(connection, names)
-        found = _revision(connection, names)
-        if found is None:
-            from alembic.script import ScriptDirectory  # noqa: PLC0415  # see above
+    with _migration_lock(url):
+        retry_locks(
+            _connecting(url), partial(_upgrade, revision=revision, names=names, on_step=on_step)
+        )
 
-            scripts = ScriptDirectory.from_config(_config())
-            if not adopt(connection, names, scripts):
-                require_free_names(connection, names)
-        elif revision == "head" and found == head():
-            return  # at almost every start: Alembic would read its files for nothing
-        _run(connection, names, "upgrade", revision, on_step=on_step)
+
+def _upgrade(
+    connection: Connection, *, revision: str, names: TableNames, on_step: OnStep | None
+) -> None:
+    require_schema(connection, names)
+    names = _found(connection, names)
+    found = _revision(connection, names)
+    if found is None:
+        from alembic.script import ScriptDirectory  # noqa: PLC0415  # see above
+
+        scripts = ScriptDirectory.from_config(_config())
+        if not adopt(connection, names, scripts):
+            require_free_names(connection, names)
+    elif revision == "head" and found == head():
+        return  # at almost every start: Alembic would read its files for nothing
+    _run(connection, names, "upgrade", revision, on_step=on_step)
 
 
 def downgrade(
@@ -107,8 +118,16 @@ def downgrade(
 
     Raises the errors of `upgrade`.
     """
-    with _migration_lock(url), connect(url, writes=True, check_pooler=False) as connection:
+
+    def run(connection: Connection) -> None:
         _run(connection, _found(connection, names), "downgrade", revision, on_step=on_step)
+
+    with _migration_lock(url):
+        retry_locks(_connecting(url), run)
+
+
+def _connecting(url: str) -> Callable[[], AbstractContextManager[Connection]]:
+    return partial(connect, url, writes=True, check_pooler=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +192,26 @@ def head() -> str:
 
     Raises ConfigurationError if the installation has no migrations.
     """
-    own, earlier = set[str](), set[str]()
-    for path in (_folder() / "versions").glob("*.py"):
-        for name, revision in _REVISIONS.findall(path.read_text(encoding="utf-8")):
-            (own if name == "revision" else earlier).add(revision)
-    heads = own - earlier
+    heads = _revisions()[0]
     if len(heads) != 1:
         wrong = "its migrations are not one chain" if heads else "it has no migrations"
         raise ConfigurationError(f"the installation is damaged: {wrong}")
-    return heads.pop()
+    return min(heads)
+
+
+@cache
+def earlier() -> frozenset[str]:
+    """Returns the revisions before `head`. Raises ConfigurationError as `head`."""
+    return _revisions()[1]
+
+
+def _revisions() -> tuple[frozenset[str], frozenset[str]]:
+    """Returns the revisions that no migration follows, and the others."""
+    own, followed = set[str](), set[str]()
+    for path in (_folder() / "versions").glob("*.py"):
+        for name, revision in _REVISIONS.findall(path.read_text(encoding="utf-8")):
+            (own if name == "revision" else followed).add(revision)
+    return frozenset(own - followed), frozenset(followed)
 
 
 def check(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
@@ -218,7 +248,7 @@ def require_writable(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
     with connect(url, writes=True) as connection:
         if connection.dialect.name == "sqlite":
             connection.execute(noop_write(tables_of(names)))
-        elif connection.scalar(sa.text(_READ_ONLY_QUERY)):
+        elif connection.scalar(sa.text(READ_ONLY_QUERY)):
             raise ConfigurationError(
                 "the database is read-only, as a standby is: connect to the primary server, or"
                 " reset default_transaction_read_only for the database and its role"

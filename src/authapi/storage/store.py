@@ -29,6 +29,8 @@ from authapi.storage.tables.monitoring.counts import CountTable
 from authapi.storage.tables.monitoring.live_sessions import LiveSessionTable
 from authapi.storage.tables.outbox import OutboxTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
+from authapi.storage.tables.restores.ends import EndTable
+from authapi.storage.tables.restores.history import HistoryTable
 from authapi.storage.tables.sessions import SessionTable
 from authapi.storage.tables.signing_keys import SigningKeyTable
 from authapi.storage.tables.usernames import UsernameTable
@@ -55,6 +57,8 @@ class Store:
     used_challenges: UsedChallengeTable
     counts: CountTable
     live_sessions: LiveSessionTable
+    ends: EndTable
+    history: HistoryTable
     tables: Tables
     changed: set[UUID]
     """Users that this transaction changed, or whose sessions it changed. The tables add to it."""
@@ -85,6 +89,8 @@ class Store:
             used_challenges=UsedChallengeTable(connection, tables),
             counts=CountTable(connection, tables),
             live_sessions=LiveSessionTable(connection, tables),
+            ends=EndTable(connection, tables, changed),
+            history=HistoryTable(connection, tables),
             tables=tables,
             changed=changed,
             connection=connection,

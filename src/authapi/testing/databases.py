@@ -71,6 +71,9 @@ class CleanDatabase:
         this. Raises StorageUnavailable if a transaction holds rows for more than five seconds.
         """
         self._snapshot.restore()
+        # This restore is wanted: the next start must not warn of it.
+        for remembered in (self._folder / "data").glob("newest-event-*"):
+            remembered.unlink()
 
     def settings(self, **changes: Any) -> Settings:
         """Returns settings for tests on this database, which read no environment.

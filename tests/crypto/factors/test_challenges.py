@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from authapi.crypto.encryption import Secrets
 from authapi.crypto.factors.challenges import Challenges
 from authapi.domain.factors.passkeys import CHALLENGE_LIFETIME, ChallengePurpose
 from authapi.errors import PasskeyMismatch
@@ -75,3 +76,15 @@ def test_another_secret_issues_other_challenges(challenges: Challenges) -> None:
     challenge = Challenges(b"t" * 32).issue(LOGIN, "browser", at=AT)
     with pytest.raises(PasskeyMismatch):
         challenges.check(challenge, LOGIN, "browser", at=AT)
+
+
+def test_challenges_of_both_secrets_of_a_change_are_accepted(challenges: Challenges) -> None:
+    secrets = Secrets(b"t" * 32, SECRET)
+    both, newer = Challenges(secrets), Challenges(b"t" * 32)
+    for issuer in (challenges, both, newer):
+        both.check(issuer.issue(LOGIN, "browser", at=AT), LOGIN, "browser", at=AT)
+    challenges.check(both.issue(LOGIN, "browser", at=AT), LOGIN, "browser", at=AT)
+    secrets.writes_previous = False
+    newer.check(both.issue(LOGIN, "browser", at=AT), LOGIN, "browser", at=AT)
+    with pytest.raises(PasskeyMismatch):
+        both.check(Challenges(b"u" * 32).issue(LOGIN, "x", at=AT), LOGIN, "x", at=AT)

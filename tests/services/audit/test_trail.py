@@ -26,6 +26,7 @@ from authapi.services.accounts.administration import set_roles
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.importing import AccountImporter
 from authapi.services.mail import MailKind
+from authapi.services.restores import AllSessions, EventReplay
 from authapi.services.tokens import ReportedToken
 from authapi.testing import PASSWORD, Client, client
 from tests.profiles import application, running
@@ -677,6 +678,20 @@ async def test_an_invitation(api: Client, watch: EventWatcher) -> None:
     response = await api.post("/invitation/accept", json=body)
     found = await watch.one(EventType.INVITATION_ACCEPTED, response)
     assert found["user_id"] == bob.id
+
+
+async def test_what_follows_a_restore(api: Client, alice: User, watch: EventWatcher) -> None:
+    services, moment = api.services, datetime(2026, 11, 30, tzinfo=UTC)
+    await watch.since()
+    await AllSessions(services.database, services.audit).end(before=moment, keep_tokens=True)
+    replay = EventReplay(services.database, services.audit, services.hooks, services.settings)
+    await replay.run([], since=moment)
+    ended, reapplied = await watch.since()
+    assert ended["type"] == EventType.ALL_SESSIONS_ENDED
+    assert ended["detail"] == {"before": moment.isoformat(), "kept_tokens": True}
+    assert reapplied["type"] == EventType.EVENTS_REAPPLIED
+    assert reapplied["detail"] == {"since": moment.isoformat(), "applied": 0, "refused": 0}
+    assert ended["user_id"] is reapplied["user_id"] is None
 
 
 def test_every_event_type_is_tested_above() -> None:

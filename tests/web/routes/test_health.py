@@ -1,9 +1,13 @@
 """/health: liveness and readiness."""
 
+import pytest
+
 from authapi import create_app
+from authapi.storage import migrations
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
 from tests.servers.postgres import PostgresServer
+from tests.storage.rows import sql
 from tests.web.responses import check_headers, problem
 
 
@@ -40,3 +44,34 @@ async def test_live_does_not_query_the_database(api: Client) -> None:
 
     api.services.database.ping = fail  # type: ignore[method-assign]  # no query may be made
     assert (await api.get("/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize("database", ["sqlite_url", "fresh_postgres_url"])
+async def test_ready_tells_that_the_schema_is_too_old(
+    make_settings: SettingsFactory,
+    database: str,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    database_url: str = request.getfixturevalue(database)
+    async with client(create_app(make_settings(database_url=database_url))) as api:
+
+        async def is_ready() -> bool:
+            response = await api.get("/health/ready")
+            if response.status_code == 503:
+                problem(response, 503, "database_unavailable")
+            return response.status_code == 200
+
+        earlier = max(migrations.earlier())
+        sql(database_url, f"UPDATE authapi_version SET version_num = '{earlier}'")
+        assert not await is_ready()
+        assert "run `authapi db upgrade`" in caplog.text
+        # An upgrade begins while this release still runs.
+        sql(database_url, "UPDATE authapi_version SET version_num = '9999'")
+        assert await is_ready()
+        sql(database_url, "DELETE FROM authapi_version")
+        assert not await is_ready()
+        sql(database_url, f"INSERT INTO authapi_version VALUES ('{migrations.head()}')")
+        assert await is_ready()
+        sql(database_url, "DROP TABLE authapi_version")
+        assert not await is_ready()

@@ -1,21 +1,19 @@
-"""`authapi events`: lists, follows and exports security events."""
+"""`authapi events`: lists, follows, exports and reapplies security events."""
 
 import json
-import re
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Literal
 
 import typer
 
+from authapi.cli.accounts.restores import reapply
 from authapi.cli.accounts.tailing import follow
-from authapi.cli.services import as_id, find_user, parse_id, run_with_services
+from authapi.cli.services import as_id, find_user, parse_id, parse_moment, run_with_services
 from authapi.cli.terminal.options import JSONOption, PlainOption
 from authapi.cli.terminal.progress import Progress
 from authapi.cli.terminal.tables import Continuation, print_list
 from authapi.cli.terminal.texts import as_text
-from authapi.clock import parse_time
 from authapi.crypto.ids import first_id_at
 from authapi.domain.client import canonical_ip
 from authapi.domain.events import Event, EventFilter, EventType
@@ -23,9 +21,8 @@ from authapi.errors import ConfigurationError
 from authapi.services import Services
 from authapi.web.answers.event_files import EVENT_FILE_FORMATS
 
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
-app = typer.Typer(help="List, follow and export security events.", no_args_is_help=True)
+app = typer.Typer(help="List, follow, export and reapply security events.", no_args_is_help=True)
+app.command()(reapply)
 
 UserOption = Annotated[
     str | None,
@@ -143,8 +140,8 @@ async def _event_filter(
         user_id=owner,
         type=kind,
         ip=None if ip is None else _parse_ip(ip),
-        since=None if since is None else first_id_at(_parse_time(since)),
-        until=None if until is None else first_id_at(_parse_time(until)),
+        since=None if since is None else first_id_at(parse_moment(since)),
+        until=None if until is None else first_id_at(parse_moment(until)),
     )
 
 
@@ -153,16 +150,6 @@ def _parse_ip(text: str) -> str:
     if address is None:
         raise ConfigurationError("ip: must be an IPv4 or IPv6 address")
     return address
-
-
-def _parse_time(text: str) -> datetime:
-    try:
-        # A date without a time (`full-date` of RFC 3339) means midnight UTC.
-        return parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
-    except ValueError:
-        raise ConfigurationError(
-            "times must be like 2026-11-23T08:00:00Z (RFC 3339) or a date like 2026-11-23"
-        ) from None
 
 
 def _as_json(event: Event) -> dict[str, object]:

@@ -11,6 +11,7 @@ from authapi.cli.accounts.live_sessions import (
     list_of_all,
     list_of_user,
 )
+from authapi.cli.accounts.restores import end_all
 from authapi.cli.services import find_user, parse_id, run_with_services
 from authapi.cli.terminal.options import JSONOption, PlainOption, YesOption
 from authapi.cli.terminal.questions import confirm
@@ -49,11 +50,25 @@ def list_sessions(
 def end(
     session: Annotated[str | None, typer.Argument(help="Id of a session or token.")] = None,
     user: Annotated[str | None, typer.Option(help="End all of this user.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="End all of all users, links in mails too.")
+    ] = False,
+    before: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --all: those created before.")
+    ] = None,
+    keep_tokens: Annotated[
+        bool, typer.Option("--keep-tokens", help="With --all: keep personal access tokens.")
+    ] = False,
     yes: YesOption = False,
 ) -> None:
-    """End one session or token, or all of a user. Ending all asks for confirmation."""
-    if (session is None) == (user is None):
-        raise ConfigurationError("give either a session or --user")
+    """End one session or token, all of a user, or all. Ending several asks for confirmation."""
+    if (session is not None) + (user is not None) + everything != 1:
+        raise ConfigurationError("give either a session or --user or --all")
+    if (before is not None or keep_tokens) and not everything:
+        raise ConfigurationError("--before and --keep-tokens need --all")
+    if everything:
+        end_all(before=before, keep_tokens=keep_tokens, yes=yes)
+        return
     if user is not None and not yes:
         confirm(f"This ends {_described(user)}")
 

@@ -14,6 +14,7 @@ SQLite: the header of the database file is read, and its answer is exact. It is 
 import asyncio
 import itertools
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -69,6 +70,11 @@ class CacheInvalidation(ABC):
         It may clear the cache first.
         """
 
+    @property
+    def lag(self) -> float:
+        """Seconds that the last notification took; infinite while the cache is not used."""
+        return 0.0
+
     @abstractmethod
     async def start(self) -> None:
         """Begins to receive changes."""
@@ -118,6 +124,7 @@ class PostgresInvalidation(CacheInvalidation):
         self._max_staleness = max_staleness
         self._heartbeat_interval = max_staleness / _HEARTBEATS_PER_STALENESS
         self._current_until = 0.0
+        self._lag = math.inf
         self._is_listening = asyncio.Event()
         self._task = PeriodicTask(
             "cache-invalidation",
@@ -129,6 +136,10 @@ class PostgresInvalidation(CacheInvalidation):
 
     def is_current(self) -> bool:
         return time.monotonic() < self._current_until
+
+    @property
+    def lag(self) -> float:
+        return self._lag if self.is_current() else math.inf
 
     async def start(self) -> None:
         # An event belongs to one event loop; the next start may run in another one.
@@ -175,6 +186,7 @@ class PostgresInvalidation(CacheInvalidation):
             async for message in listener.receive(max_wait=self._heartbeat_interval):
                 if message == heartbeat:
                     self._current_until = sent_at + self._max_staleness
+                    self._lag = time.monotonic() - sent_at
                     self._is_listening.set()
                 elif not message.startswith(_HEARTBEAT):
                     self._apply(message)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
+from authapi.domain.monitoring.signals import Signals
 from authapi.services.jobs.periodic_task import PeriodicTask
 
 _log = logging.getLogger(__name__)
@@ -20,7 +21,8 @@ Prune = Callable[[], Awaitable[int]]
 class Cleanup:
     """Runs the registered tasks, every `interval`."""
 
-    def __init__(self, interval: timedelta) -> None:
+    def __init__(self, interval: timedelta, signals: Signals | None = None) -> None:
+        self._signals = signals or Signals()
         self._tasks: dict[str, Prune] = {}
         self._background = PeriodicTask(
             "cleanup",
@@ -57,6 +59,7 @@ class Cleanup:
                 continue
             try:
                 removed[name] = await task()
+                self._signals.cleaned(name, removed[name])
             except Exception:
                 # One failure must not keep the other tasks from running.
                 _log.warning("cleanup of %s failed, will retry", name, exc_info=True)

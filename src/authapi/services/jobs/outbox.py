@@ -21,6 +21,7 @@ from uuid import UUID
 
 from authapi.crypto.encryption import Cipher
 from authapi.crypto.ids import new_id
+from authapi.domain.monitoring.signals import Signals
 from authapi.domain.outbox import OutboxEntry
 from authapi.errors import DecryptionFailed, DeliveryFailed, StorageUnavailable
 from authapi.services.hooks import hook_of
@@ -69,8 +70,13 @@ class Outbox:
     """
 
     def __init__(
-        self, database: Database, cipher: Callable[[], Cipher], settings: Settings
+        self,
+        database: Database,
+        cipher: Callable[[], Cipher],
+        settings: Settings,
+        signals: Signals | None = None,
     ) -> None:
+        self._signals = signals or Signals()
         self._database = database
         self._cipher = cipher
         self._lifetime = settings.mail_lifetime
@@ -324,6 +330,7 @@ class Outbox:
             receiver.record_success()
             async with self._success_lock, self._database.transaction() as store:
                 await store.outbox.complete(entry.id)
+            self._signals.attempted(entry.kind, "delivered")
             await self._record_delivery(entry)
 
     async def _record_delivery(self, entry: OutboxEntry) -> None:
@@ -356,6 +363,7 @@ class Outbox:
                 await store.outbox.mark_failed(entry, at=at, error=reason)
             else:
                 await store.outbox.reschedule(entry, until=retry_at, error=reason)
+        self._signals.attempted(entry.kind, "given_up" if is_final else "failed")
         if is_final:
             _log.error("delivery failed permanently: %s", reason, extra=extra)
         else:

@@ -13,11 +13,11 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from authapi.clock import now
 from authapi.crypto import jwk
-from authapi.crypto.encryption import Cipher
+from authapi.crypto.encryption import Cipher, Secrets
 from authapi.domain.events import EventType
 from authapi.domain.factors.values import FACTOR_USE
 from authapi.domain.identity import Identity
@@ -55,6 +55,14 @@ _LOCK = "signing keys"
 _PAGE_SIZE = 500
 
 
+class _Reencrypted(NamedTuple):
+    """How many rows were encrypted with another secret."""
+
+    keys: int
+    factors: int
+    entries: int
+
+
 class KeyLifecycle:
     """Moves signing keys from state to state. The ciphers use the secret of this process."""
 
@@ -63,6 +71,7 @@ class KeyLifecycle:
         database: Database,
         audit: Audit,
         settings: Settings,
+        secrets: Secrets,
         cipher: Cipher,
         outbox_cipher: Cipher,
         factor_cipher: Cipher,
@@ -70,6 +79,7 @@ class KeyLifecycle:
         self._database = database
         self._audit = audit
         self._settings = settings
+        self._secrets = secrets
         self._cipher = cipher
         self._outbox_cipher = outbox_cipher
         self._factor_cipher = factor_cipher
@@ -80,6 +90,7 @@ class KeyLifecycle:
             keys = await store.signing_keys.all()
         if _one(keys, KeyState.ACTIVE) and _one(keys, KeyState.NEXT):
             return keys
+        self.note_secret(keys)
         # Outside of the transaction: generating an RSA key would block the only writer on SQLite.
         new_keys = [await self._new_key() for _ in range(2)]
         async with self._database.transaction() as store:
@@ -92,6 +103,18 @@ class KeyLifecycle:
             if _one(keys, KeyState.NEXT) is None:
                 await store.signing_keys.add(new_keys.pop())
             return await store.signing_keys.all()
+
+    def note_secret(self, keys: Sequence[StoredKey]) -> None:
+        """Learns from the stored keys how far a change of the secret is.
+
+        While one of them is under the previous secret, processes may run that have no other one.
+        Without keys, no row is under any secret.
+        """
+        self._secrets.writes_previous = self._secrets.previous is not None and any(
+            not self._cipher.is_current(key.private_key, context=private_key_context(key.kid))
+            for key in keys
+            if key.private_key is not None
+        )
 
     async def check(self) -> Sequence[StoredKey]:
         """Returns all keys. Raises ConfigurationError if another secret encrypted them."""
@@ -170,15 +193,32 @@ class KeyLifecycle:
         cannot decrypt stays as it is. Raises ConfigurationError if this process cannot decrypt the
         keys.
         """
+        return (await self._reencrypt(secret, rest_only=False)).keys
+
+    async def finish_change(self) -> int:
+        """Encrypts what is still under the previous secret under the configured one.
+
+        Returns the number of rows: keys, secrets of authenticator apps and outbox entries. A
+        process that has not heard of it yet may write under the previous secret for half a minute
+        more: repeat it until it returns 0. Raises ConfigurationError if neither secret decrypts
+        the keys.
+        """
+        return sum(await self._reencrypt(self._secrets.current, rest_only=True))
+
+    async def _reencrypt(self, secret: bytes, *, rest_only: bool) -> _Reencrypted:
         new_cipher = Cipher(secret)
         async with self._database.transaction() as store:
             await store.advisory_lock(_LOCK)
-            await self._reencrypt_factors(store, Cipher(secret, use=FACTOR_USE))
+            factors = await self._reencrypt_factors(
+                store, Cipher(secret, use=FACTOR_USE), rest_only=rest_only
+            )
             count = 0
             for key in await store.signing_keys.all():
                 if key.private_key is None:
                     continue
                 context = private_key_context(key.kid)
+                if rest_only and new_cipher.is_current(key.private_key, context=context):
+                    continue
                 try:
                     plaintext = self._cipher.decrypt(key.private_key, context=context)
                 except DecryptionFailed:
@@ -187,29 +227,44 @@ class KeyLifecycle:
                 await store.signing_keys.reencrypt(key.kid, encrypted)
                 count += 1
             # Record the event before the outbox is encrypted: its webhooks are outbox entries too.
-            await self._record(store, EventType.KEYS_REWRAPPED, None)
-            await self._reencrypt_outbox(store, Cipher(secret, use=OUTBOX_USE))
-        return count
+            if count or not rest_only:
+                await self._record(store, EventType.KEYS_REWRAPPED, None)
+            entries = await self._reencrypt_outbox(
+                store, Cipher(secret, use=OUTBOX_USE), rest_only=rest_only
+            )
+            if rest_only and count:
+                store.changed.add(ALL_USERS)  # the other processes read the keys again
+        if rest_only:
+            self._secrets.writes_previous = False
+        return _Reencrypted(count, factors, entries)
 
-    async def _reencrypt_factors(self, store: Store, new_cipher: Cipher) -> None:
-        last = None
+    async def _reencrypt_factors(self, store: Store, new_cipher: Cipher, *, rest_only: bool) -> int:
+        last, count = None, 0
         while factors := await store.totp_factors.page(after=last, limit=_PAGE_SIZE):
             for factor in factors:
+                if rest_only and new_cipher.is_current(factor.secret, context=factor.context):
+                    continue
                 with contextlib.suppress(DecryptionFailed):
                     plaintext = self._factor_cipher.decrypt(factor.secret, context=factor.context)
                     encrypted = new_cipher.encrypt(plaintext, context=factor.context)
                     await store.totp_factors.reencrypt(factor.id, encrypted)
+                    count += 1
             last = factors[-1].id
+        return count
 
-    async def _reencrypt_outbox(self, store: Store, new_cipher: Cipher) -> None:
-        last = None
+    async def _reencrypt_outbox(self, store: Store, new_cipher: Cipher, *, rest_only: bool) -> int:
+        last, count = None, 0
         while entries := await store.outbox.page(after=last, limit=_PAGE_SIZE):
             for entry in entries:
+                if rest_only and new_cipher.is_current(entry.payload, context=entry.context):
+                    continue
                 with contextlib.suppress(DecryptionFailed):
                     plaintext = self._outbox_cipher.decrypt(entry.payload, context=entry.context)
                     encrypted = new_cipher.encrypt(plaintext, context=entry.context)
                     await store.outbox.reencrypt(entry.id, encrypted)
+                    count += 1
             last = entries[-1].id
+        return count
 
     async def retire_all(self) -> int:
         """Removes every key, for a secret that is lost. All JWTs end. Returns the number of keys.
@@ -293,6 +348,7 @@ class KeyLifecycle:
         )
 
     def _require_own_secret(self, keys: Sequence[StoredKey]) -> None:
+        self.note_secret(keys)
         # A process with an outdated secret must not encrypt keys that the others cannot decrypt.
         try:
             for key in keys:

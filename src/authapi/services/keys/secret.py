@@ -5,8 +5,16 @@ import os
 from pathlib import Path
 
 from authapi.crypto import secrets
+from authapi.crypto.encryption import Secrets
 from authapi.errors import ConfigurationError
 from authapi.settings import MIN_SECRET_LENGTH, Settings, has_unexpanded_home
+
+
+def read_secrets(settings: Settings) -> Secrets:
+    """Returns `read_secret`, and the secret that it replaces. Raises as `read_secret`."""
+    previous = settings.secret_previous
+    text = None if previous is None else previous.get_secret_value()
+    return Secrets(read_secret(settings), None if text is None else text.encode())
 
 
 def read_secret(settings: Settings) -> bytes:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from authapi.clock import now
 from authapi.crypto import jws, secrets
-from authapi.crypto.encryption import Cipher
+from authapi.crypto.encryption import Cipher, Secrets
 from authapi.crypto.factors.challenges import Challenges
 from authapi.domain.factors.authentication_context import acr_of
 from authapi.domain.factors.values import FACTOR_USE
@@ -39,7 +39,7 @@ from authapi.services.keys.lifecycle import (
     WRONG_SECRET,
     KeyLifecycle,
 )
-from authapi.services.keys.secret import read_secret
+from authapi.services.keys.secret import read_secrets
 from authapi.settings import Settings
 from authapi.storage import Database
 
@@ -71,6 +71,7 @@ class Keys:
         self._max_staleness = settings.identity_cache_max_staleness.total_seconds()
         self._key_set: KeySet | None = None
         self._lifecycle: KeyLifecycle | None = None
+        self._secrets: Secrets | None = None
         self._cipher: Cipher | None = None
         self._outbox_cipher: Cipher | None = None
         self._factor_cipher: Cipher | None = None
@@ -104,7 +105,7 @@ class Keys:
 
         Raises ConfigurationError if the secret cannot be read.
         """
-        secret = read_secret(self._settings)
+        secret = self._secrets = read_secrets(self._settings)
         self._cipher = Cipher(secret)
         self._outbox_cipher = Cipher(secret, use=OUTBOX_USE)
         self._factor_cipher = Cipher(secret, use=FACTOR_USE)
@@ -113,6 +114,7 @@ class Keys:
             self._database,
             self._audit,
             self._settings,
+            secret,
             self._cipher,
             self._outbox_cipher,
             self._factor_cipher,
@@ -130,22 +132,27 @@ class Keys:
         """The cipher of outbox payloads. Raises ConfigurationError if the secret cannot be read."""
         if self._outbox_cipher is None:
             # A command may queue mail without opening the signing keys.
-            self._outbox_cipher = Cipher(read_secret(self._settings), use=OUTBOX_USE)
+            self._outbox_cipher = Cipher(self._own_secrets(), use=OUTBOX_USE)
         return self._outbox_cipher
 
     @property
     def factor_cipher(self) -> Cipher:
         """The cipher of second factors. Raises ConfigurationError if the secret cannot be read."""
         if self._factor_cipher is None:
-            self._factor_cipher = Cipher(read_secret(self._settings), use=FACTOR_USE)
+            self._factor_cipher = Cipher(self._own_secrets(), use=FACTOR_USE)
         return self._factor_cipher
 
     @property
     def challenges(self) -> Challenges:
         """The challenges of passkeys. Raises ConfigurationError if the secret cannot be read."""
         if self._challenges is None:
-            self._challenges = Challenges(read_secret(self._settings))
+            self._challenges = Challenges(self._own_secrets())
         return self._challenges
+
+    def _own_secrets(self) -> Secrets:
+        if self._secrets is None:
+            self._secrets = read_secrets(self._settings)
+        return self._secrets
 
     async def start(self) -> None:
         """Reads the keys again, and starts the background task that does so every 30 seconds.
@@ -291,6 +298,7 @@ class Keys:
                 stored = await store.signing_keys.all()
             if self._cipher is None:
                 raise RuntimeError(_NOT_STARTED)
+            self.lifecycle.note_secret(stored)
             self._key_set = load_key_set(
                 stored,
                 self._cipher,

@@ -60,6 +60,8 @@ EVENTS: Mapping[EventType, str] = {
     EventType.PASSKEY_REFUSED: "A passkey was refused",
     EventType.SESSION_ENDED: "A device was signed out",
     EventType.SESSIONS_ENDED: "Devices were signed out",
+    EventType.ALL_SESSIONS_ENDED: "All devices of all accounts were signed out",
+    EventType.EVENTS_REAPPLIED: "Events were repeated after a restore of the database",
     EventType.TOKEN_CREATED: "Access token made",
     EventType.TOKEN_ENDED: "Access token ended",
     EventType.TOKEN_LEAKED: "An access token was found in a public place, and ended",

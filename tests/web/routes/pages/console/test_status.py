@@ -97,6 +97,7 @@ async def test_no_page_contains_a_secret(database_url: str) -> None:
     separator = "&" if "?" in url else "?"
     secrets = {
         "secret": MARKER,
+        "secret_previous": MARKER[::-1],
         "database_url": f"{url}{separator}application_name={MARKER}"
         if url.startswith("postgres")
         else url,
@@ -117,7 +118,7 @@ async def test_no_page_contains_a_secret(database_url: str) -> None:
             assert answer.status_code == 200
             assert "(hidden)" in answer.text
             assert "AUTHAPI_WEBHOOK_URLS=https://hooks.example.com\n" in answer.text
-            for marker in (MARKER, "hunter2", "aHVudGVyM"):
+            for marker in (MARKER, MARKER[::-1], "hunter2", "aHVudGVyM"):
                 assert marker not in answer.text
 
 

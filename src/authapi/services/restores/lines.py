@@ -1,0 +1,148 @@
+"""Reads events from an export of `authapi events export`, or from received webhooks.
+
+A file has JSON lines, of exported events or of the bodies of webhooks, or is a CSV export.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+from authapi.clock import parse_time
+from authapi.crypto import strict_json
+from authapi.crypto.ids import read_uuid
+from authapi.domain.events import EventType
+from authapi.errors import ConfigurationError
+from authapi.services.webhooks import TEST
+
+_MAX_DEPTH = 25
+"""Levels of JSON: the detail of an event may contain values of the application."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """What a line says about an event."""
+
+    id: UUID
+    at: datetime
+    type: EventType
+    user_id: UUID | None
+    session_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that is no event."""
+
+    number: int
+    """The first line of the file is 1."""
+    reason: str
+
+
+def read_events(
+    path: Path, *, since: datetime
+) -> tuple[Sequence[RecordedEvent], Sequence[BadLine]]:
+    """Returns the events of a file from the time `since` on, each once, the oldest first.
+
+    Also returns the lines that cannot be read. Blocks. Raises ConfigurationError if the file cannot
+    be read, or is a CSV file without the columns of an export.
+    """
+    found: dict[UUID, RecordedEvent] = {}
+    bad: list[BadLine] = []
+    try:
+        with path.open("rb") as file:
+            is_csv = file.peek(5)[:5].removeprefix(b'"').startswith((b"id,", b'id"'))
+        for number, line in _csv_lines(path) if is_csv else _json_lines(path):
+            try:
+                event = _event(line() if callable(line) else line)
+            except ValueError as error:
+                bad.append(BadLine(number, str(error)))
+                continue
+            if event is not None and event.at >= since:
+                found[event.id] = event
+    except OSError as error:
+        cause = error.strerror or type(error).__name__
+        raise ConfigurationError(f"cannot read {path}: {cause}") from None
+    return sorted(found.values(), key=lambda event: (event.at, event.id)), bad
+
+
+class _JSONLine:
+    """Parses a line when it is called, so that its errors have a number."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __call__(self) -> object:
+        try:
+            return strict_json.loads(self._data, max_depth=_MAX_DEPTH)
+        except ValueError:
+            raise ValueError("not JSON") from None
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, object]]:
+    with path.open("rb") as file:
+        for number, data in enumerate(file, 1):
+            if data.strip():
+                yield number, _JSONLine(data)
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[int, object]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = {"id", "at", "type", "user_id", "session_id"} - {*(reader.fieldnames or ())}
+            if missing:
+                raise ConfigurationError(f"{path}: no column {min(missing)}")
+            for row in reader:
+                cells: dict[str | None, object] = {**row}
+                is_whole = None not in cells and None not in cells.values()
+                yield reader.line_num, cells if is_whole else "a row of another length"
+    except (csv.Error, UnicodeDecodeError):
+        raise ConfigurationError(f"{path}: not a CSV file in UTF-8, or cut off") from None
+
+
+def _event(line: object) -> RecordedEvent | None:
+    """Returns the event of a line; None for a test of a webhook. Raises ValueError."""
+    if not isinstance(line, Mapping):
+        raise ValueError(line if isinstance(line, str) else "not a JSON object")
+    data = line.get("data")
+    if isinstance(data, Mapping):  # the body of a webhook
+        line = {**data, "id": data.get("event_id"), "at": line.get("timestamp")} | {
+            "type": line.get("type")
+        }
+    if line.get("type") == TEST:
+        return None
+    return RecordedEvent(
+        id=_required_id(line, "id"),
+        at=_time(line.get("at")),
+        type=_type(line.get("type")),
+        user_id=_optional_id(line, "user_id"),
+        session_id=_optional_id(line, "session_id"),
+    )
+
+
+def _required_id(line: Mapping[str, object], name: str) -> UUID:
+    found = read_uuid(line.get(name))
+    if found is None:
+        raise ValueError(f"{name}: not an id")
+    return found
+
+
+def _optional_id(line: Mapping[str, object], name: str) -> UUID | None:
+    return _required_id(line, name) if line.get(name) not in (None, "") else None
+
+
+def _time(value: object) -> datetime:
+    try:
+        return parse_time(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError("at: not a time") from None
+
+
+def _type(value: object) -> EventType:
+    try:
+        return EventType(value)  # type: ignore[arg-type]  # refuses other values
+    except ValueError:
+        raise ValueError("type: not an event type of this release") from None

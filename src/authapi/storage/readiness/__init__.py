@@ -1,0 +1,1 @@
+"""Whether the database can serve this release."""

@@ -1,0 +1,1 @@
+"""Queries that follow the restore of a backup."""

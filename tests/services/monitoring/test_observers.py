@@ -1,0 +1,31 @@
+"""What observes the services."""
+
+import logging
+
+import pytest
+
+from authapi.clock import now
+from authapi.crypto.ids import new_id
+from authapi.domain.client import Client
+from authapi.domain.events import Event, EventType
+from authapi.services.monitoring.observers import create_metrics, on_commit
+from authapi.settings import Settings
+
+
+def test_a_committed_event_is_logged_counted_and_passed_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics = create_metrics(Settings(metrics_path="/metrics"), {})
+    assert metrics is not None
+    event = Event(new_id(), now(), EventType.LOGOUT, None, None, None, Client(), {})
+    seen: list[Event] = []
+    with caplog.at_level(logging.INFO, "authapi.events"):
+        on_commit(metrics, seen.append)(event)
+        on_commit(None)(event)
+    assert seen == [event]
+    assert [record.getMessage() for record in caplog.records] == ["logout", "logout"]
+    assert 'authapi_events_total{type="logout"} 1.0' in metrics.render().decode()
+
+
+def test_metrics_are_off_by_default() -> None:
+    assert create_metrics(Settings(), {}) is None
