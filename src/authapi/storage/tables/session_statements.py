@@ -1,6 +1,5 @@
 """The statements on `sessions` that are built once for the tables of an installation."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -10,9 +9,6 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from authapi.domain.client import Client
-from authapi.domain.session import Session, SessionKind
-from authapi.domain.user import User
 from authapi.storage.models import Tables
 from authapi.storage.tables.users import user_columns
 
@@ -111,31 +107,3 @@ def expired(
         # The clocks of this host and of the database must agree: this host's may be wrong.
         batch = batch.where(sessions.c.expires_at < sa.func.now() - grace)
     return batch.with_for_update(skip_locked=True)
-
-
-def session_and_user(row: Sequence[Any]) -> tuple[Session, User]:
-    """Returns what a row of a statement with users has."""
-    return session_of(row[: len(COLUMNS)]), User(*row[len(COLUMNS) :])
-
-
-def session_of(row: Sequence[Any]) -> Session:
-    """Returns what a row of `columns` has."""
-    key, user_id, kind, name, scopes, created, seen, idle, expires, auth, *rest = row
-    amr, ip, agent, data, remembered, mfa_at = rest
-    return Session(
-        id=key,
-        user_id=user_id,
-        kind=SessionKind(kind),
-        name=name,
-        scopes=None if scopes is None else frozenset(scopes),
-        created_at=created,
-        last_seen_at=seen,
-        idle_expires_at=idle,
-        expires_at=expires,
-        auth_time=auth,
-        amr=tuple(amr),
-        client=Client(ip=ip, user_agent=agent),
-        data=data,
-        remembered=remembered,
-        mfa_at=mfa_at,
-    )

@@ -9,15 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
+from authapi.domain.client import Client
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.storage.models import Tables
-from authapi.storage.tables.session_statements import (
-    expired,
-    session_and_user,
-    session_of,
-    session_statements,
-)
+from authapi.storage.tables.session_statements import COLUMNS, expired, session_statements
 
 Rows = Callable[[sa.Select[Any], Mapping[str, object]], Awaitable[Sequence[Any]]]
 """Returns the rows of a query with bound parameters."""
@@ -75,8 +71,7 @@ class SessionLookups:
     async def _one(
         self, statement: sa.Select[Any], values: Mapping[str, object]
     ) -> tuple[Session, User] | None:
-        # Secrets and ids are unique.
-        rows = await self._rows(statement, values)
+        rows = await self._rows(statement, values)  # secrets and ids are unique
         return session_and_user(rows[0]) if rows else None
 
 
@@ -132,7 +127,7 @@ class SessionTable(SessionLookups):
             .with_for_update()
         )
         row = (await self._connection.execute(statement)).one_or_none()
-        return None if row is None else session_of(row)
+        return None if row is None else _session(row)
 
     async def lock_for_user(self, user_id: UUID) -> None:
         """Locks every session of this user until the commit. The user must be locked already."""
@@ -189,7 +184,7 @@ class SessionTable(SessionLookups):
             .order_by(self._sessions.c.id.desc())
             .limit(limit)
         )
-        return [session_of(row) for row in await self._connection.execute(statement)]
+        return [_session(row) for row in await self._connection.execute(statement)]
 
     async def set_data(self, session_id: UUID, data: Mapping[str, object]) -> None:
         """Replaces the data of a session."""
@@ -374,3 +369,30 @@ class SessionTable(SessionLookups):
     def _is_live(self, now: datetime) -> sa.ColumnElement[bool]:
         idle = self._sessions.c.idle_expires_at
         return (self._sessions.c.expires_at > now) & (idle.is_(None) | (idle > now))
+
+
+def session_and_user(row: Sequence[Any]) -> tuple[Session, User]:
+    """Returns what a row of a statement with users has."""
+    return _session(row[: len(COLUMNS)]), User(*row[len(COLUMNS) :])
+
+
+def _session(row: Sequence[Any]) -> Session:
+    key, user_id, kind, name, scopes, created, seen, idle, expires, auth, *rest = row
+    amr, ip, agent, data, remembered, mfa_at = rest
+    return Session(
+        id=key,
+        user_id=user_id,
+        kind=SessionKind(kind),
+        name=name,
+        scopes=None if scopes is None else frozenset(scopes),
+        created_at=created,
+        last_seen_at=seen,
+        idle_expires_at=idle,
+        expires_at=expires,
+        auth_time=auth,
+        amr=tuple(amr),
+        client=Client(ip=ip, user_agent=agent),
+        data=data,
+        remembered=remembered,
+        mfa_at=mfa_at,
+    )

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authapi.domain.session import Session
 from authapi.domain.user import User
 from authapi.storage.models import Tables
-from authapi.storage.tables.session_statements import session_and_user, session_statements
+from authapi.storage.tables.session_statements import session_statements
+from authapi.storage.tables.sessions import session_and_user
 
 
 class LiveSessionTable:
