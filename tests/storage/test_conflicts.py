@@ -34,6 +34,7 @@ SLOW = (
     *("change email for an operator", "log in from a new device", "cancel a change of address"),
     *("add app", "remove app", "replace recovery codes", "step up by code"),
     *("step up by recovery code", "log in with second factor", "log in without session"),
+    *("end everything", "reapply"),
 )
 """Operations whose transactions are all retried. Their rows show how often they took effect."""
 
@@ -162,6 +163,8 @@ def test_every_retried_call_is_covered() -> None:
         *("Profiles.edit", "Deletion.delete_own", "EmailChanges._revert"),
         *("EmailChanges.confirm_for_operator", "EmailChanges.change_for_operator"),
         "EmailChanges.cancel_change",
+        *("AllSessions._record", "AllSessions._end_batch", "AllSessions._discard_batch"),
+        *("EventReplay._record", "EventReplay._reapply"),
         *("Administration.invite", "Administration.resend_invitation", "Administration.change"),
         *("Administration.end_sessions", "Administration.delete", "AccountImporter._add"),
         *("PersonalTokens.create", "PersonalTokens.end_own", "RefreshTokens.refresh"),
