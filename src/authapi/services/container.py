@@ -169,7 +169,7 @@ class Services:
             pool_timeout=settings.database_pool_timeout,
             timeout=settings.database_timeout,
             engine=engine,
-            on_commit=on_commit(metrics, lambda event: newest_event.saw(event)),  # noqa: PLW0108  # as above
+            on_commit=on_commit(metrics),
             on_change=identity_cache.invalidate,
             on_queued=lambda: outbox.wake(),  # noqa: PLW0108  # `outbox` is created below
         )
@@ -179,7 +179,7 @@ class Services:
             database, identity_cache, settings.identity_cache_max_staleness
         )
         own_columns = OwnColumns(database, identity_cache, invalidation, settings, profile=profile)
-        outbox = Outbox(database, lambda: keys.outbox_cipher, settings, signals)
+        outbox = Outbox(database, lambda: keys.outbox_cipher, settings, metrics)
         mail = Mail(outbox, settings)
         webhooks = Webhooks(outbox, settings, post)
         audit = Audit(

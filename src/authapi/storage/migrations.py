@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
-from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
+from authapi.errors import ConfigurationError
 from authapi.storage.models import tables_of
 from authapi.storage.names import DEFAULT_NAMES, TableNames
 from authapi.storage.postgres import poolers
@@ -34,6 +34,7 @@ from authapi.storage.schema.adoption import (
     require_schema,
     require_version_table,
 )
+from authapi.storage.schema.command_connections import create_private, translated
 from authapi.storage.schema.lock_retries import retry_locks
 from authapi.storage.schema.writability import READ_ONLY_QUERY, noop_write
 from authapi.storage.urls import parse_url
@@ -334,7 +335,7 @@ def connect(url: str, *, writes: bool = False, check_pooler: bool = True) -> Ite
     is_sqlite = target.get_backend_name() == "sqlite"
     if is_sqlite:
         target = target.set(drivername="sqlite")
-        _create_private(Path(target.database or ""))
+        create_private(Path(target.database or ""))
     engine = _engine(target)
     if is_sqlite:
         # sqlite3 would commit before each change of the schema. One transaction around all of them
@@ -353,7 +354,7 @@ def connect(url: str, *, writes: bool = False, check_pooler: bool = True) -> Ite
         with engine.connect() as connection:
             yield connection
     except DBAPIError as error:
-        raise _translated(error, target) from error
+        raise translated(error, target) from error
     finally:
         engine.dispose()
 
@@ -394,29 +395,3 @@ def _migration_lock(url: str) -> Iterator[None]:
         connection.exec_driver_sql(f"SET lock_timeout = '{_LOCK_TIMEOUT}s'")
         connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK_KEY})")
         yield
-
-
-def _translated(error: DBAPIError, target: URL) -> AuthAPIError:
-    reason = " ".join(str(error.orig).split())
-    if poolers.UNSUPPORTED in reason:
-        return ConfigurationError(poolers.OPTIONS_REFUSED)
-    is_sqlite = target.get_backend_name() == "sqlite"
-    if is_sqlite and "unable to open" in reason:
-        return ConfigurationError(f"cannot open the database file {target.database}")
-    if is_sqlite and "not a database" in reason:
-        return ConfigurationError(f"{target.database} is not a SQLite database")
-    if isinstance(error, OperationalError) and (not is_sqlite or "locked" in reason):
-        return StorageUnavailable(f"the database is not available: {reason}")
-    return ConfigurationError(f"the database reports an error: {reason}")
-
-
-def _create_private(path: Path) -> None:
-    # SQLite would apply the umask. Its journal files inherit the mode of the database file.
-    try:
-        path.touch(mode=0o600, exist_ok=False)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot open the database file {path}: {error.strerror}"
-        ) from None

@@ -18,7 +18,8 @@ def token(run: Run) -> str:
 
 
 def tokens(run: Run) -> int:
-    return len(json.loads(run("sessions", "list", "alice@example.com", "--json").stdout))
+    found = json.loads(run("sessions", "list", "alice@example.com", "--json").stdout)
+    return len(found["items"])
 
 
 def test_all_sessions_end(run: Run, token: str) -> None:
@@ -39,7 +40,7 @@ def test_all_sessions_end(run: Run, token: str) -> None:
     ]
     assert tokens(run) == 0
     listed = run("events", "list", "--type", "all_sessions_ended", "--json")
-    assert [event["detail"] for event in json.loads(listed.stdout)] == [
+    assert [event["detail"] for event in json.loads(listed.stdout)["items"]] == [
         {"before": None, "kept_tokens": False},
         {"before": "2020-01-01T00:00:00+00:00", "kept_tokens": False},
         {"before": None, "kept_tokens": True},

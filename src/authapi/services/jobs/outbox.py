@@ -76,7 +76,7 @@ class Outbox:
         settings: Settings,
         signals: Signals | None = None,
     ) -> None:
-        self._signals = signals or Signals()
+        self._signals = signals
         self._database = database
         self._cipher = cipher
         self._lifetime = settings.mail_lifetime
@@ -330,7 +330,8 @@ class Outbox:
             receiver.record_success()
             async with self._success_lock, self._database.transaction() as store:
                 await store.outbox.complete(entry.id)
-            self._signals.attempted(entry.kind, "delivered")
+            if self._signals is not None:
+                self._signals.attempted(entry.kind, "delivered")
             await self._record_delivery(entry)
 
     async def _record_delivery(self, entry: OutboxEntry) -> None:
@@ -363,7 +364,8 @@ class Outbox:
                 await store.outbox.mark_failed(entry, at=at, error=reason)
             else:
                 await store.outbox.reschedule(entry, until=retry_at, error=reason)
-        self._signals.attempted(entry.kind, "given_up" if is_final else "failed")
+        if self._signals is not None:
+            self._signals.attempted(entry.kind, "given_up" if is_final else "failed")
         if is_final:
             _log.error("delivery failed permanently: %s", reason, extra=extra)
         else:

@@ -42,16 +42,13 @@ def pool_size(settings: Settings, engine: AsyncEngine | None) -> int:
     return int(size()) if callable(size) else 0
 
 
-def on_commit(
-    metrics: "Metrics | None", *observers: Callable[[Event], None]
-) -> Callable[[Event], None]:
-    """Returns what is called with each committed event: it logs and counts it, and tells others."""
+def on_commit(metrics: "Metrics | None") -> Callable[[Event], None]:
+    """Returns what is called with each committed event: it logs the event, and counts it."""
+    if metrics is None:
+        return log_event
 
     def committed(event: Event) -> None:
         log_event(event)
-        if metrics is not None:
-            metrics.count_event(event.type.value)
-        for observe in observers:
-            observe(event)
+        metrics.count_event(event.type.value)
 
     return committed

@@ -1,10 +1,10 @@
 """Notices at the start that the database is older than this host, or Redis, has seen it.
 
-Each process remembers the newest event that it has seen committed, in a small file in the data
-folder if that exists, and in Redis or Valkey if that is configured. A database without that event
-was restored from a backup, or lost a commit: it has credentials that had ended. The memory belongs
-to the first account, so that a host may use several databases, and a restored one may have another
-address.
+Each process remembers the newest event of the database, every ten seconds, in a small file in the
+data folder if that exists, and in Redis or Valkey if that is configured. A database without that
+event was restored from a backup, or lost a commit: it has credentials that had ended. The memory
+belongs to the first account, so that a host may use several databases, and a restored one may have
+another address.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from uuid import UUID
 
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at, read_uuid
-from authapi.domain.events import Event, EventType
+from authapi.domain.events import EventType
 from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.services.rate_limit_storage import close_redis, redis_storage
 from authapi.settings import Settings
@@ -72,17 +72,11 @@ class NewestEvent:
         self._database = database
         self._settings = settings
         self._account: UUID | None = None
-        self._newest: UUID | None = None
         self._written: UUID | None = None
         self._is_checked = False
         self._task = PeriodicTask(
             "newest-event", self._write, interval=_INTERVAL, on_error=self._log_failure
         )
-
-    def saw(self, event: Event) -> None:
-        """Takes note of a committed event of this process."""
-        if self._newest is None or event.id > self._newest:
-            self._newest = event.id
 
     async def check(self, *, remember: bool = True) -> str | None:
         """Returns a line if the database is older than a place remembers, or None.
@@ -105,17 +99,16 @@ class NewestEvent:
                     found.append((place, judged))
             for place, judged in found if remember else ():
                 await place.write(judged)
-        self._newest = newest
         if not found:
             return None
         return _describe(max(seen.newest for _, seen in found), newest)
 
     def start(self) -> None:
-        """Starts to write what this process sees, every ten seconds."""
+        """Starts to write the newest event of the database, every ten seconds."""
         self._task.start()
 
     async def stop(self) -> None:
-        """Stops, and writes what this process has seen. Raises nothing."""
+        """Stops, and writes the newest event. Raises nothing."""
         try:
             await self._task.stop()
         finally:
@@ -145,9 +138,12 @@ class NewestEvent:
             return await store.history.has_later(RESOLVING, found)
 
     async def _write(self) -> None:
-        newest = self._newest
         # A process that has not compared must not hide from the next start that it is older.
-        if not self._is_checked or newest is None or newest == self._written:
+        if not self._is_checked:
+            return
+        async with self._database.read() as store:
+            newest = await store.history.newest()
+        if newest is None or newest == self._written:
             return
         if self._account is None:
             async with self._database.read() as store:
