@@ -35,6 +35,7 @@ ROUTES_SECONDS = 25.0
 """After these, a third of the batches is enough, so that a busy machine also ends in time."""
 LOGINS = 200
 COLD = 500
+REFRESHES = 50
 STARTS = 5
 ATTEMPTS = 3
 """A figure that is worse than its budget is measured again; the best of these decides."""
@@ -196,11 +197,11 @@ class _Runs:
         ]
 
     def statements(self) -> Figures:
-        """Statements for each of many callers that the service has not seen."""
+        """Statements for each of many callers that the service has not seen, and of a refresh."""
         self._number += 1
         stack = authapi.application(self._bench, f"cold_{self._number}")
         with (
-            self._bench.running(stack),
+            self._bench.running(stack) as running,
             psycopg.connect(stack.environment["AUTHAPI_DATABASE_URL"], autocommit=True) as store,
         ):
             seed.users(store, 0, COLD)
@@ -213,7 +214,17 @@ class _Runs:
             client.run(client.bodies(stack.base, cold, connections=CONNECTIONS))
             # The query of the first count is itself counted in the second.
             used = _calls(store) - before - 1
-        return {"cold_statements": used / len(cold)}
+            token = _refresh_token(running)
+            before = _calls(store)
+            for _ in range(REFRESHES):
+                form = {"grant_type": "refresh_token", "refresh_token": token}
+                answer = running.client.post("/token", data=form).raise_for_status()
+                token = answer.json()["refresh_token"]
+            rotated = _calls(store) - before - 1
+        return {
+            "cold_statements": used / len(cold),
+            "refresh_statements": rotated / REFRESHES,
+        }
 
 
 def _calls(store: psycopg.Connection) -> int:
@@ -227,6 +238,15 @@ def _calls(store: psycopg.Connection) -> int:
 def _log_in(server: Running, account: Account) -> Mapping[str, Mapping[str, str]]:
     server.stack.register(server.client, account)
     return server.stack.login(server.client, account)
+
+
+def _refresh_token(server: Running) -> str:
+    (account,) = accounts(1)
+    server.stack.register(server.client, account)
+    body = {"email": account.email, "password": account.password, "strategy": "jwt"}
+    answer = server.client.post("/login", json=body).raise_for_status()
+    token: str = answer.json()["refresh_token"]
+    return token
 
 
 def _load(server: Running, path: str, headers: Mapping[str, str]) -> batches.Load:
