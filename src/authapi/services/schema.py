@@ -6,7 +6,10 @@ from authapi.services.keys.secret import prepare_data_dir
 from authapi.settings import Settings
 from authapi.storage import migrations
 from authapi.storage.names import TableNames
+from authapi.storage.readiness.probe import require_ready
 from authapi.storage.schema.described import require_described
+
+__all__ = ["prepare", "require_ready"]
 
 _lock = threading.Lock()
 """Alembic keeps its state in module attributes: one thread at a time."""

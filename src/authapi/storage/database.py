@@ -56,7 +56,7 @@ from authapi.storage.notifications import Notifications, PostgresNotifications
 from authapi.storage.postgres.connection import invalidate_stale, pool_connection_factory
 from authapi.storage.postgres.direct_reads import DirectReads
 from authapi.storage.postgres.session_parameters import service_parameters
-from authapi.storage.readiness.probe import require_ready
+from authapi.storage.schema.writability import READ_ONLY_QUERY, noop_write
 from authapi.storage.sqlite import (
     WRITES,
     SQLiteNotifications,
@@ -312,7 +312,7 @@ class Database:
         """Checks within two seconds, for readiness probes, that the database accepts writes.
 
         On SQLite, it begins a transaction that changes no row. On PostgreSQL, it asks the server
-        whether transactions are read-only. The schema must not be older than this code needs.
+        whether transactions are read-only.
         """
         with translate_driver_errors():
             if self.is_sqlite:
@@ -322,10 +322,11 @@ class Database:
                     begins=True,
                     write_lock=self._write_lock,
                 ) as lease:
-                    await require_ready(lease.connection, self.tables)
+                    await lease.connection.execute(noop_write(self.tables))
                     return
             async with self._leases.acquire(self._reader, max_duration=_PING_TIMEOUT) as lease:
-                await require_ready(lease.connection, self.tables)
+                if await lease.connection.scalar(sa.text(READ_ONLY_QUERY)):
+                    raise StorageUnavailable
 
     async def identity(self) -> object:
         """Returns a value that equals that of another connection to the same database.

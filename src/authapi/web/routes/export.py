@@ -5,7 +5,6 @@ from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from starlette.responses import Response
 
 from authapi.clock import now
 from authapi.domain.events import Event, EventFilter
@@ -30,7 +29,7 @@ _PAGE = 100
 
 
 @router.get("/export", response_model=ExportOut, responses=problems(401, 404, 429, 503))
-async def export_account(identity: Owner, request: Request) -> Response:
+async def export_account(identity: Owner, request: Request) -> Download:
     """Export all data of your account as JSON: account, logins, tokens, second factors and events.
 
     The file contains no secrets and no hashes. It is streamed. If your session or account ends

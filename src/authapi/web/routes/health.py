@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from authapi.errors import NotFound
+from authapi.services.schema import require_ready
 from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
 from authapi.web.routing import AuthAPIRoute
@@ -26,7 +27,7 @@ async def ready(request: Request) -> HealthOut:
     """Check that the process can serve requests: 503 if the database is not available, or during
     shutdown.
     """
-    await context_of(request).runtime.services.database.ping()
+    await require_ready(context_of(request).runtime.services.database)
     return HealthOut(status="ok")
 
 
