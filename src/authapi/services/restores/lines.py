@@ -115,7 +115,7 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 def _json_lines(_: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, object]]:
     for number, data in enumerate(lines, 1):
-        if data.strip():
+        if len(data) > _MAX_LINE or data.strip():
             yield number, _JSONLine(data)
 
 
