@@ -35,8 +35,9 @@ def run_with_services(
     """Runs `work` with open services, closes them, and returns its result.
 
     `keys` is how far the signing keys are opened: `open` loads them, `unlocked` loads only the
-    secret, `locked` loads neither, except for the secret while it is changed. Raises ConfigurationError if the configuration or the input is
-    invalid, StorageUnavailable if the database does not respond, and the errors of `work`.
+    secret, `locked` loads neither, except for the secret while it is changed. Raises
+    ConfigurationError if the configuration or the input is invalid, StorageUnavailable if the
+    database does not respond, and the errors of `work`.
     """
 
     async def run() -> T:

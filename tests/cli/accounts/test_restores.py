@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run, failed_with_one_line
+from tests.servers.process import free_port
+from tests.servers.webhooks import SECRET
 
 PASSWORD = "correct horse battery staple"
 
@@ -168,3 +170,12 @@ def test_an_event_of_a_later_file_undoes_one_of_an_earlier_file(
     assert done.stdout.startswith("Reapplied: 1\n")
     shown = run("users", "show", "alice@example.com", "--json").stdout
     assert json.loads(shown)["is_active"] is True
+
+
+def test_the_webhook_of_the_command_itself_is_not_discarded(run: Run, token: str) -> None:
+    url = f"http://127.0.0.1:{free_port()}/"
+    webhooks = {"webhook_urls": url, "webhook_secret": SECRET}
+    run("sessions", "end", "--all", "--yes")  # with the mail about the new token
+    for discarded in (0, 1, 1):  # that of the run before
+        done = run("sessions", "end", "--all", "--before", "2100-01-01", "--yes", **webhooks)
+        assert done.stdout.splitlines()[-1] == f"Outbox entries discarded: {discarded}"
