@@ -56,11 +56,12 @@ class _Seen:
         """Returns None for a text that `dump` did not write."""
         try:
             data = strict_json.loads(text.encode() if isinstance(text, str) else text or b"null")
-            newest = read_uuid(data.get("newest")) if isinstance(data, dict) else None
-            if newest is None:
-                return None
-            _time_of(newest)
-        except ValueError:  # also a time after the year 9999
+        except ValueError:
+            return None
+        if not isinstance(data, dict):
+            return None
+        newest = read_uuid(data.get("newest"))
+        if newest is None or not _has_time(newest):
             return None
         return cls(newest, data.get("older") is True, read_uuid(data.get("found")))
 
@@ -266,6 +267,14 @@ def _describe(missing: UUID) -> str:
         " ended work again: run `authapi events reapply FILE --since TIME` with an export, or"
         " `authapi sessions end --all`"
     )
+
+
+def _has_time(event_id: UUID) -> bool:
+    try:
+        _time_of(event_id)
+    except ValueError:  # after the year 9999
+        return False
+    return True
 
 
 def _time_of(event_id: UUID) -> str:
