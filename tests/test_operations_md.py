@@ -1,7 +1,13 @@
 """docs/operations.md: its commands, settings and events exist, and its lists are complete."""
 
+import os
 import re
 import shlex
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 import typer
@@ -47,3 +53,38 @@ def test_the_table_lists_what_is_repeated() -> None:
     by_hand = rest.partition("Repeat these yourself:")[2].partition("Accounts, tokens")[0]
     assert set(re.findall(r"`(?:authapi )?(\w+)`", by_hand)) == {*BY_HAND}
     assert {*REAPPLIED, *BY_HAND} <= set(EventType)
+
+
+def _shell(lines: list[str], home: Path, **environment: str) -> None:
+    names = {"PATH": os.environ["PATH"], "HOME": str(home), **environment}
+    for line in lines:
+        subprocess.run(["sh", "-ec", line], env=names, check=True, timeout=60)
+
+
+def _restoring(*programs: str) -> list[str]:
+    """The lines that restore a backup with these programs."""
+    block = _BLOCKS.findall(_PAGE.partition("## After a restore")[2])[0]
+    found = [line for line in block.splitlines() if line.startswith(programs)]
+    assert [line.partition(" ")[0] for line in found] == [*programs]
+    return found
+
+
+def test_a_restored_file_has_nothing_of_the_old_database(tmp_path: Path) -> None:
+    """A process that was killed leaves a file -wal, whose changes belong to its own database."""
+    data, saved = tmp_path / ".local" / "share" / "authapi", tmp_path / "saved.db"
+    data.mkdir(parents=True)
+    path = data / "authapi.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t (value TEXT)")
+        connection.execute(f"VACUUM INTO '{saved}'")
+        connection.execute("INSERT INTO t VALUES ('later')")
+        killed = tmp_path / "killed"
+        shutil.copytree(data, killed)
+    shutil.rmtree(data)
+    killed.rename(data)
+    assert (data / "authapi.db-wal").stat().st_size
+    lines = [line.replace("/backup/authapi.db", str(saved)) for line in _restoring("rm", "cp")]
+    _shell(lines, tmp_path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM t").fetchall() == []

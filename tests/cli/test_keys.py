@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Run, failed_with_one_line
+from tests.servers.process import free_port
+from tests.servers.webhooks import SECRET
 
 OLD, NEW = "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "9a8b7c6d5e4f30211203f4e5d6c7b8a9"
 
@@ -123,3 +125,25 @@ def test_rewrap_finishes_a_change_of_the_secret(started: Run) -> None:
     assert listed(started) == before
     assert started("rotate", "--early", secret=NEW).returncode == 0
     assert "another secret" in failed_with_one_line(started("rotate", "--early", secret=OLD))
+
+
+def test_commands_write_under_the_new_secret_after_the_change(
+    started: Run, run: Run, sqlite_url: str
+) -> None:
+    change = {"secret": NEW, "secret_previous": OLD, "database_url": sqlite_url}
+    webhooks = {
+        "webhook_urls": f"http://127.0.0.1:{free_port()}/",
+        "webhook_secret": SECRET,
+    }
+    for number in (2, 0):
+        assert started("rewrap", **change).stdout.startswith(f"Encrypted: {number}.")
+    for queueing in (  # with the keys locked, unlocked and open
+        ("users", "import", "-"),
+        ("sessions", "end", "--all", "--yes"),
+        ("users", "deactivate", "bob@example.com"),
+    ):
+        text = json.dumps({"email": "bob@example.com"})
+        done = run(*queueing, text=text, **change, **webhooks)
+        assert (done.returncode, done.stderr) == (0, ""), queueing
+        # The webhook of the event is not among the rows under the previous secret.
+        assert started("rewrap", **change).stdout.startswith("Encrypted: 0."), queueing

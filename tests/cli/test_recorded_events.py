@@ -29,8 +29,8 @@ ALICE, BOB, CAROL, APP = (
 class Step:
     """A command with arguments, and the types of the events that it records, in their order.
 
-    In the arguments, `{token}` is the id of a token of Alice, `{login}` that of a login, and
-    `{kid}` that of the signing key.
+    In the arguments, `{token}` is the id of a token of Alice, `{login}` that of a login, `{kid}`
+    that of the signing key, and `{events}` a file with an event.
     """
 
     command: str
@@ -57,7 +57,7 @@ STEPS = (
     Step("sessions end", ["{login}"], [EventType.SESSION_ENDED]),
     Step("sessions end", ["--user", ALICE, "--yes"], [EventType.SESSIONS_ENDED]),
     Step("sessions end", ["--all", "--yes"], [EventType.ALL_SESSIONS_ENDED]),
-    Step("events reapply", ["/dev/null", "--since", "2020-01-01"], [EventType.EVENTS_REAPPLIED]),
+    Step("events reapply", ["{events}", "--since", "2020-01-01"], [EventType.EVENTS_REAPPLIED]),
     Step("users deactivate", [ALICE], [EventType.ACCOUNT_DEACTIVATED]),
     Step("users activate", [ALICE], [EventType.ACCOUNT_ACTIVATED]),
     Step("users reset-factors", [APP, "--yes"], [EventType.FACTORS_RESET]),
@@ -202,6 +202,12 @@ class _Ids(dict[str, str]):
         self._file = file
 
     def __missing__(self, name: str) -> str:
+        if name == "events":
+            found = "01939e5e-0000-7000-8000-000000000001"
+            event = {"id": found, "at": "2026-11-30T08:00:00Z", "type": "login"}
+            path = self._file.with_name("events.jsonl")
+            path.write_text(json.dumps(event))
+            return str(path)
         owner = "user_id = (SELECT id FROM authapi_users WHERE email = ?)"
         statements = {
             "token": (f"SELECT id FROM authapi_sessions WHERE {owner} AND kind = 'token'", ALICE),

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from authapi import create_app
 from authapi.app import AuthAPI
+from authapi.clock import now
 from authapi.domain.email_address import parse_email
 from authapi.domain.outbox import OutboxEntry
 from authapi.errors import (
@@ -276,6 +277,37 @@ async def fail_or_deliver(entry: OutboxEntry, payload: Mapping[str, Any]) -> Non
 def values(metrics: Metrics) -> dict[str, float]:
     lines = [line for line in metrics.render().decode().splitlines() if line[0] != "#"]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+async def test_no_delay_is_infinite_without_the_identity_cache(postgres_url: str) -> None:
+    settings = Settings(
+        database_url=postgres_url,  # type: ignore[arg-type]  # pydantic converts
+        metrics_path="/internal/metrics",
+        secret="x" * 40,  # type: ignore[arg-type]
+        identity_cache_size=0,
+    )
+    services = Services.build(settings)
+    assert services.metrics is not None
+    await services.start()
+    try:
+        assert values(services.metrics)["authapi_coherence_lag_seconds"] == 0
+    finally:
+        await services.stop()
+
+
+async def test_a_cleanup_that_never_succeeds_has_the_time_of_the_start(sqlite_url: str) -> None:
+    settings = Settings(database_url=sqlite_url, metrics_path="/internal/metrics")  # type: ignore[arg-type]
+    services = Services.build(settings)
+    assert services.metrics is not None
+    before = now().timestamp()
+    await services.start()
+    try:
+        found = values(services.metrics)
+        for chore in services.cleanup.names:
+            name = f'authapi_housekeeping_last_success_timestamp_seconds{{chore="{chore}"}}'
+            assert before <= found[name] <= now().timestamp()
+    finally:
+        await services.stop()
 
 
 async def test_the_delay_of_notifications(postgres_url: str) -> None:

@@ -35,8 +35,9 @@ def run_with_services(
     """Runs `work` with open services, closes them, and returns its result.
 
     `keys` is how far the signing keys are opened: `open` loads them, `unlocked` loads only the
-    secret, `locked` loads neither. Raises ConfigurationError if the configuration or the input is
-    invalid, StorageUnavailable if the database does not respond, and the errors of `work`.
+    secret, `locked` loads neither, except for the secret while it is changed. Raises
+    ConfigurationError if the configuration or the input is invalid, StorageUnavailable if the
+    database does not respond, and the errors of `work`.
     """
 
     async def run() -> T:
@@ -47,8 +48,11 @@ def run_with_services(
                 await services.open()
             else:
                 await asyncio.to_thread(prepare, settings)
-            if keys == "unlocked":
+            # During a change of the secret, the stored keys tell which one to write with: an event
+            # may queue a webhook, also for a command that reads no key.
+            if keys == "unlocked" or (keys == "locked" and settings.secret_previous is not None):
                 services.keys.load_secret()
+                await services.keys.lifecycle.note_stored()
             return await work(services)
         except InvalidInput as error:
             # InvalidInput has its details in members of a JSON response; here they become one line.

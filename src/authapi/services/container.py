@@ -152,7 +152,9 @@ class Services:
                 "authapi_identity_cache_entries": lambda: len(identity_cache),
                 "authapi_database_connections": lambda: database.connections_in_use,
                 "authapi_database_pool_size": lambda: pool_size(settings, engine),
-                "authapi_coherence_lag_seconds": lambda: invalidation.lag,
+                "authapi_coherence_lag_seconds": lambda: (
+                    invalidation.lag if settings.identity_cache_size else 0.0
+                ),
             },
         )
         signals = metrics or Signals()

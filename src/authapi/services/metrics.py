@@ -51,7 +51,7 @@ _GAUGES: Mapping[str, tuple[str, Literal["livesum", "livemax"]]] = {
     "authapi_database_connections": ("Database connections in use.", _SUM),
     "authapi_database_pool_size": ("Database connections that may be in use.", _SUM),
     "authapi_coherence_lag_seconds": (
-        "Time that the last notification of a change took; +Inf while the identity cache is off.",
+        "Time that the last notification of a change took; +Inf while none arrives.",
         _MAX,
     ),
 }
@@ -127,7 +127,7 @@ class Metrics(Signals):
         )
         self._last_cleanup = Gauge(
             "authapi_housekeeping_last_success_timestamp_seconds",
-            "Unix time at which a task of the cleanup last succeeded.",
+            "Unix time at which a task of the cleanup last succeeded, or else that of the start.",
             ["chore"],
             registry=own,
             multiprocess_mode=_MAX,
@@ -220,6 +220,11 @@ class Metrics(Signals):
 
     def attempted(self, kind: str, outcome: str) -> None:
         self._attempts.labels(kind, outcome).inc()
+
+    def cleanup_started(self, chores: Iterable[str]) -> None:
+        # A task that never succeeds is late as well.
+        for chore in chores:
+            self._last_cleanup.labels(chore).set(now().timestamp())
 
     def cleaned(self, chore: str, rows: int) -> None:
         self._pruned.labels(chore).inc(rows)

@@ -84,8 +84,9 @@ def upgrade(
     Raises ConfigurationError for an unknown revision, for a migration that fails, and if another
     application has a table with one of our names; nothing is changed then. Raises
     StorageUnavailable after 60 seconds of waiting for another migration, and if another session,
-    such as a dump, holds a lock on our tables for five minutes: no statement of a service waits
-    longer than two seconds behind the migration until then.
+    such as a dump, holds a lock on our tables for five minutes. It waits at most two seconds for
+    each lock, and is then rolled back and repeated. All steps are one transaction: statements on a
+    table that it has locked wait while it awaits further locks and builds indexes.
     """
     with _migration_lock(url):
         retry_locks(

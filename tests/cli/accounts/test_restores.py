@@ -1,12 +1,16 @@
 """`authapi sessions end --all` and `authapi events reapply`, as a real process."""
 
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Run, failed_with_one_line
+from tests.servers.process import free_port
+from tests.servers.webhooks import SECRET
 
 PASSWORD = "correct horse battery staple"
 
@@ -124,3 +128,54 @@ def test_what_is_refused_is_named(run: Run, tmp_path: Path) -> None:
     assert done.stderr.startswith(f"not reapplied: account_deleted of {root}: ")
     [line] = done.stderr.splitlines()
     assert len(line) > len(f"not reapplied: account_deleted of {root}: ")
+
+
+def an_event(kind: str, at: str, number: int = 1, user: str | None = None) -> str:
+    found = f"01939e5e-0000-7000-8000-{number:012}"
+    return json.dumps({"id": found, "at": at, "type": kind, "user_id": user}) + "\n"
+
+
+def test_a_pipe_is_read(run: Run, token: str, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    line = an_event("sessions_ended", "2026-11-30T08:00:00Z")
+    writer = threading.Thread(target=path.write_text, args=(line,), daemon=True)
+    writer.start()
+    done = run("events", "reapply", str(path), "--since", "2020-01-01")
+    writer.join(10)
+    assert done.returncode == 0, done.stderr
+    assert "Without account: 1" in done.stdout.splitlines()
+
+
+def test_files_without_an_event_are_no_replay(run: Run, token: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "old").write_text(an_event("logout", "2020-01-01T00:00:00Z"))
+    files = [str(tmp_path / name) for name in ("empty", "old")]
+    done = run("events", "reapply", *files, "--since", "2026-11-30")
+    line = failed_with_one_line(done)
+    assert f"nothing was reapplied: no event since 2026-11-30 in {', '.join(files)}" in line
+    assert run("events", "list", "--type", "events_reapplied").stdout == ""
+
+
+def test_an_event_of_a_later_file_undoes_one_of_an_earlier_file(
+    run: Run, token: str, tmp_path: Path
+) -> None:
+    shown = run("users", "show", "alice@example.com", "--json").stdout
+    alice = json.loads(shown)["id"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text(an_event("account_deactivated", "2026-11-30T08:00:00Z", 1, alice))
+    two.write_text(an_event("account_activated", "2026-11-30T09:00:00Z", 2, alice))
+    done = run("events", "reapply", str(two), str(one), "--since", "2020-01-01")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Reapplied: 1\n")
+    shown = run("users", "show", "alice@example.com", "--json").stdout
+    assert json.loads(shown)["is_active"] is True
+
+
+def test_the_webhook_of_the_command_itself_is_not_discarded(run: Run, token: str) -> None:
+    url = f"http://127.0.0.1:{free_port()}/"
+    webhooks = {"webhook_urls": url, "webhook_secret": SECRET}
+    run("sessions", "end", "--all", "--yes")  # with the mail about the new token
+    for discarded in (0, 1, 1):  # that of the run before
+        done = run("sessions", "end", "--all", "--before", "2100-01-01", "--yes", **webhooks)
+        assert done.stdout.splitlines()[-1] == f"Outbox entries discarded: {discarded}"

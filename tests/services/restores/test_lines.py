@@ -1,6 +1,8 @@
 """Files of events: exports as JSON lines and CSV, and bodies of webhooks."""
 
 import json
+import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -11,7 +13,7 @@ from authapi.crypto.ids import id_at
 from authapi.domain.client import Client
 from authapi.domain.events import Event, EventType
 from authapi.errors import ConfigurationError
-from authapi.services.restores import RecordedEvent, read_events
+from authapi.services.restores import RecordedEvent, merge_events, read_events
 from authapi.services.webhooks import TEST, _body, _data
 from authapi.web.answers.event_files import EVENT_FILE_FORMATS
 
@@ -109,3 +111,50 @@ def test_another_csv_file_is_refused(tmp_path: Path, data: bytes, words: str) ->
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot read"):
         read_events(tmp_path / "none", since=AT)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_pipe_is_read_whole(tmp_path: Path, form: str, is_slow: bool) -> None:
+    path, chosen = tmp_path / "pipe", EVENT_FILE_FORMATS[form]
+    os.mkfifo(path)
+    data = (chosen.head + chosen.write(EVENTS)).encode()
+
+    def write() -> None:
+        with path.open("wb", buffering=0) as file:
+            for part in [data[:1], data[1:]] if is_slow else [data]:
+                file.write(part)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    assert read_events(path, since=AT) == ([recorded(event) for event in EVENTS], [])
+    writer.join(10)
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/zero", "/"])
+def test_a_device_or_a_folder_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"cannot read {name}: neither a file nor a pipe"):
+        read_events(Path(name), since=AT)
+
+
+def test_a_line_without_end_is_a_bad_line(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    good = json.dumps(GOOD)
+    lines = [good, " " * 5_000_000 + good, "x" * 2**21, good, " " * 2**21]
+    path.write_text("\n".join(lines))
+    events, bad = read_events(path, since=AT)
+    assert len(events) == 1
+    expected = [(number, "longer than 1 MiB") for number in (2, 3, 5)]
+    assert [(line.number, line.reason) for line in bad] == expected
+
+
+def test_a_row_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text(EVENT_FILE_FORMATS["csv"].head + "x" * 2**21)
+    with pytest.raises(ConfigurationError, match="longer than 1 MiB"):
+        read_events(path, since=AT)
+
+
+def test_events_of_several_files_are_merged() -> None:
+    first, second, third = map(recorded, EVENTS)
+    assert merge_events([second, third], [first, second]) == [first, second, third]

@@ -4,8 +4,10 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from redis import Redis
@@ -96,6 +98,74 @@ async def test_a_replay_counts_as_well(
         assert not is_warned(caplog)
 
 
+@asynccontextmanager
+async def command(url: str, folder: Path, **changes: Any) -> AsyncIterator[Services]:
+    """The services of a command, without background tasks: they remember nothing."""
+    chosen = {"login_identifier": "both", "secret": "x" * 40, **changes}
+    settings = Settings(database_url=url, data_dir=folder, **chosen)  # type: ignore[arg-type]
+    services = Services.build(settings)
+    await services.open()
+    try:
+        yield services
+    finally:
+        await services.stop()
+
+
+async def test_nothing_is_noticed_if_the_commands_run_before_the_start(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As docs/operations.md says: both commands, then `serve`."""
+    await prepare(database_url, tmp_path)
+    async with command(database_url, tmp_path) as services:
+        replay = EventReplay(services.database, services.audit, services.hooks, services.settings)
+        await replay.run([], since=now())
+        await AllSessions(services.database, services.audit).end()
+    for _ in range(2):
+        async with started(database_url, tmp_path) as services:
+            assert not is_warned(caplog)
+            assert await describe_restore(services.database, services.settings) is None
+            await create_person(services, confirmed=True)
+
+
+@pytest.mark.parametrize("mode", ["anonymise", "erase"])
+async def test_a_restore_beneath_a_process_is_noticed(
+    database_url: str, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with started(database_url, tmp_path, deleted_events=mode) as services:
+        await create_person(services, confirmed=True)
+    restore = backup(database_url)
+    async with command(database_url, tmp_path, deleted_events=mode) as services:
+        assert await services.newest_event.check() is None
+        await create_person(services, confirmed=True)
+        await services.newest_event._write()
+        restore()
+        if mode == "anonymise":  # with `erase`, a newer event hides what is missing
+            await create_person(services, confirmed=True)
+        assert not is_warned(caplog)
+        await services.newest_event._write()
+        assert is_warned(caplog)
+        await create_person(services, confirmed=True)
+        await services.newest_event._write()
+        assert not is_warned(caplog)  # once
+    async with started(database_url, tmp_path, deleted_events=mode) as services:
+        assert is_warned(caplog)  # each start
+        await AllSessions(services.database, services.audit).end()
+    [path] = remembered(tmp_path)
+    assert json.loads(path.read_text())["older"] is False  # a small file
+
+
+async def test_the_missing_event_is_named(sqlite_url: str, tmp_path: Path) -> None:
+    await prepare(sqlite_url, tmp_path)
+    [path] = remembered(tmp_path)
+    newest = json.loads(path.read_text())["newest"]  # a small file
+    async with command(sqlite_url, tmp_path) as services:
+        await create_person(services, confirmed=True)  # a newer event
+        line = await describe_restore(services.database, services.settings)
+    at = datetime.fromtimestamp((UUID(newest).int >> 80) / 1000, UTC)
+    assert line is not None
+    assert f"the event of {at:%Y-%m-%dT%H:%M:%SZ} is missing" in line
+
+
 async def test_another_host_notices_it_by_valkey(
     sqlite_url: str,
     tmp_path: Path,
@@ -126,7 +196,15 @@ async def test_places_that_cannot_be_used_are_left_out(
     assert not [record for record in caplog.records if "newest event" in record.getMessage()]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"newest": 1}', '{"newest": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", '{"newest": 1}', '{"newest": "x"}', "[" * 100_000, "\ud800"),
+        '{"newest": "ffffffff-ffff-7fff-bfff-ffffffffffff"}',  # after the year 9999
+        '{"newest": "ffffffff-ffff-7fff-bfff-ffffffffffff", "older": true}',
+    ],
+    ids=range(9),
+)
 async def test_a_damaged_file_is_replaced(
     sqlite_url: str, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -134,7 +212,7 @@ async def test_a_damaged_file_is_replaced(
         await create_person(services, confirmed=True)
     [path] = remembered(tmp_path)
     whole = path.read_text()  # a small file
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
     async with started(sqlite_url, tmp_path) as services:
         assert not is_warned(caplog)
         await services.accounts.registration.create(new_address(), None)

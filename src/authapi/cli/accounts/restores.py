@@ -1,7 +1,7 @@
 """The commands that follow the restore of a backup: `sessions end --all`, `events reapply`."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,9 @@ from authapi.services.restores import (
     BadLine,
     Ended,
     EventReplay,
+    RecordedEvent,
     Replayed,
+    merge_events,
     read_events,
 )
 
@@ -60,24 +62,28 @@ async def _describe(services: Services, before: datetime | None, keep_tokens: bo
 
 
 def reapply(
-    file: Annotated[
-        Path,
-        typer.Argument(help="An export of `events export`, or JSON lines of received webhooks."),
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Exports of `events export`, or JSON lines of received webhooks.",
+        ),
     ],
-    since: Annotated[str, typer.Option(metavar="TIME", help="The time of the restored backup.")],
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="A few minutes before the restored backup.")
+    ],
 ) -> None:
     """Repeat ends, deactivations, deletions and password changes after a restore of the database.
 
     An account whose password had changed has none afterwards: its owner chooses a new one with a
-    mailed link. Nothing is repeated if the file has a bad line. It is safe to repeat the command.
+    mailed link. Give all files at once: a later event may have undone an earlier one. Nothing is
+    repeated if a file has a bad line. It is safe to repeat the command. A pipe is read to its end.
     """
     moment = parse_moment(since)
-    events, bad = read_events(file, since=moment)
-    if bad:
-        _print_bad_lines(bad)
-        raise ConfigurationError(
-            f"nothing was reapplied: {file} has {pluralize(len(bad), 'bad line')}"
-        )
+    events = merge_events(*(_read(file, moment) for file in files))
+    if not events:
+        names = ", ".join(map(str, files))
+        raise ConfigurationError(f"nothing was reapplied: no event since {since} in {names}")
     progress = Progress()
 
     async def work(services: Services) -> Replayed:
@@ -94,6 +100,16 @@ def reapply(
     _print_result(result)
     if result.refused:
         raise typer.Exit(1)
+
+
+def _read(file: Path, since: datetime) -> Sequence[RecordedEvent]:
+    events, bad = read_events(file, since=since)
+    if bad:
+        _print_bad_lines(bad)
+        raise ConfigurationError(
+            f"nothing was reapplied: {file} has {pluralize(len(bad), 'bad line')}"
+        )
+    return events
 
 
 def _print_bad_lines(bad: Iterable[BadLine]) -> None:

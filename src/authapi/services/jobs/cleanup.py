@@ -37,6 +37,7 @@ class Cleanup:
 
     def start(self) -> None:
         """Starts the background task."""
+        self._signals.cleanup_started(self.names)
         self._background.start()
 
     async def stop(self) -> None:

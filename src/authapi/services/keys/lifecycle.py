@@ -116,6 +116,11 @@ class KeyLifecycle:
             if key.private_key is not None
         )
 
+    async def note_stored(self) -> None:
+        """Calls `note_secret` with the keys of the database. Raises StorageUnavailable."""
+        async with self._database.read() as store:
+            self.note_secret(await store.signing_keys.all())
+
     async def check(self) -> Sequence[StoredKey]:
         """Returns all keys. Raises ConfigurationError if another secret encrypted them."""
         async with self._database.read() as store:

@@ -1,7 +1,7 @@
 """What follows the restore of a backup: ends of credentials, events again, and its detection."""
 
 from authapi.services.restores.ending import AllSessions, Ended
-from authapi.services.restores.lines import BadLine, RecordedEvent, read_events
+from authapi.services.restores.lines import BadLine, RecordedEvent, merge_events, read_events
 from authapi.services.restores.newest import RESOLVING, NewestEvent, describe_restore
 from authapi.services.restores.reapplying import EventReplay, Replayed
 
@@ -15,5 +15,6 @@ __all__ = [
     "RecordedEvent",
     "Replayed",
     "describe_restore",
+    "merge_events",
     "read_events",
 ]

@@ -65,8 +65,8 @@ class AllSessions:
     ) -> Ended:
         """Ends sessions with their refresh tokens, one-time secrets, and entries of the outbox.
 
-        With `before`, only what was created before that time; otherwise all, and those entries
-        that are older than this call. With `keep_tokens`, personal access tokens stay. One event
+        With `before`, only what was created before that time; otherwise all. Entries that are
+        younger than this call stay. With `keep_tokens`, personal access tokens stay. One event
         precedes the first batch; every process hears of each batch.
         """
         started = now()
@@ -76,7 +76,7 @@ class AllSessions:
             after, sessions, secrets = batch
             ended = Ended(ended.sessions + sessions, ended.one_time_secrets + secrets)
             on_progress(ended)
-        while discarded := await self._discard_batch(before or started):
+        while discarded := await self._discard_batch(min(before or started, started)):
             entries = ended.outbox_entries + discarded
             ended = Ended(ended.sessions, ended.one_time_secrets, entries)
             on_progress(ended)

@@ -4,10 +4,13 @@ A file has JSON lines, of exported events or of the bodies of webhooks, or is a 
 """
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
+from typing import IO
 from uuid import UUID
 
 from authapi.clock import parse_time
@@ -19,6 +22,8 @@ from authapi.services.webhooks import TEST
 
 _MAX_DEPTH = 25
 """Levels of JSON: the detail of an event may contain values of the application."""
+_MAX_LINE = 1024 * 1024
+"""Bytes of a line. A file that has no lines is not read into the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +51,35 @@ def read_events(
 ) -> tuple[Sequence[RecordedEvent], Sequence[BadLine]]:
     """Returns the events of a file from the time `since` on, each once, the oldest first.
 
-    Also returns the lines that cannot be read. Blocks. Raises ConfigurationError if the file cannot
-    be read, or is a CSV file without the columns of an export.
+    Also returns the lines that cannot be read. A pipe is read until its writer closes it. Blocks.
+    Raises ConfigurationError if the file cannot be read, is neither a file nor a pipe, or is a CSV
+    file without the columns of an export.
     """
     found: dict[UUID, RecordedEvent] = {}
     bad: list[BadLine] = []
     try:
-        with path.open("rb") as file:
-            is_csv = file.peek(5)[:5].removeprefix(b'"').startswith((b"id,", b'id"'))
-        for number, line in _csv_lines(path) if is_csv else _json_lines(path):
-            try:
-                event = _event(line() if callable(line) else line)
-            except ValueError as error:
-                bad.append(BadLine(number, str(error)))
-                continue
-            if event is not None and event.at >= since:
-                found[event.id] = event
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise ConfigurationError(f"cannot read {path}: neither a file nor a pipe")
+        with path.open("rb") as file:  # once: what is read from a pipe is gone
+            for number, line in _parsed(path, file):
+                try:
+                    event = _event(line() if callable(line) else line)
+                except ValueError as error:
+                    bad.append(BadLine(number, str(error)))
+                    continue
+                if event is not None and event.at >= since:
+                    found[event.id] = event
     except OSError as error:
         cause = error.strerror or type(error).__name__
         raise ConfigurationError(f"cannot read {path}: {cause}") from None
-    return sorted(found.values(), key=lambda event: (event.at, event.id)), bad
+    return merge_events(found.values()), bad
+
+
+def merge_events(*groups: Iterable[RecordedEvent]) -> Sequence[RecordedEvent]:
+    """Returns the events of all `groups`, each once, the oldest first."""
+    found = {event.id: event for event in chain.from_iterable(groups)}
+    return sorted(found.values(), key=lambda event: (event.at, event.id))
 
 
 class _JSONLine:
@@ -75,32 +89,56 @@ class _JSONLine:
         self._data = data
 
     def __call__(self) -> object:
+        if len(self._data) > _MAX_LINE:
+            raise ValueError("longer than 1 MiB")
         try:
             return strict_json.loads(self._data, max_depth=_MAX_DEPTH)
         except ValueError:
             raise ValueError("not JSON") from None
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, object]]:
-    with path.open("rb") as file:
-        for number, data in enumerate(file, 1):
-            if data.strip():
-                yield number, _JSONLine(data)
+def _parsed(path: Path, file: IO[bytes]) -> Iterator[tuple[int, object]]:
+    lines = _lines(file)
+    first = next(lines, b"")
+    is_csv = first.removeprefix(b'"').startswith((b"id,", b'id"'))
+    return (_csv_lines if is_csv else _json_lines)(path, chain([first], lines))
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[int, object]]:
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Yields the lines with their ends. One that is too long is cut after `_MAX_LINE` + 1 bytes."""
+    while line := file.readline(_MAX_LINE + 1):
+        rest = line
+        while len(rest) > _MAX_LINE and not rest.endswith(b"\n"):
+            rest = file.readline(_MAX_LINE + 1)
+        yield line
+
+
+def _json_lines(_: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, object]]:
+    for number, data in enumerate(lines, 1):
+        if len(data) > _MAX_LINE or data.strip():
+            yield number, _JSONLine(data)
+
+
+def _csv_lines(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, object]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            missing = {"id", "at", "type", "user_id", "session_id"} - {*(reader.fieldnames or ())}
-            if missing:
-                raise ConfigurationError(f"{path}: no column {min(missing)}")
-            for row in reader:
-                cells: dict[str | None, object] = {**row}
-                is_whole = None not in cells and None not in cells.values()
-                yield reader.line_num, cells if is_whole else "a row of another length"
+        reader = csv.DictReader(map(_text, lines), strict=True)
+        missing = {"id", "at", "type", "user_id", "session_id"} - {*(reader.fieldnames or ())}
+        if missing:
+            raise ConfigurationError(f"{path}: no column {min(missing)}")
+        for row in reader:
+            cells: dict[str | None, object] = {**row}
+            is_whole = None not in cells and None not in cells.values()
+            yield reader.line_num, cells if is_whole else "a row of another length"
     except (csv.Error, UnicodeDecodeError):
-        raise ConfigurationError(f"{path}: not a CSV file in UTF-8, or cut off") from None
+        raise ConfigurationError(
+            f"{path}: not a CSV file in UTF-8, or cut off, or a line is longer than 1 MiB"
+        ) from None
+
+
+def _text(line: bytes) -> str:
+    if len(line) > _MAX_LINE:
+        raise csv.Error
+    return line.decode("utf-8")
 
 
 def _event(line: object) -> RecordedEvent | None:

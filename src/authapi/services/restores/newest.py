@@ -1,10 +1,11 @@
-"""Notices at the start that the database is older than this host, or Redis, has seen it.
+"""Notices that the database is older than this host, or Redis, has seen it.
 
 Each process remembers the newest event of the database, every ten seconds, in a small file in the
 data folder if that exists, and in Redis or Valkey if that is configured. A database without that
-event was restored from a backup, or lost a commit: it has credentials that had ended. The memory
-belongs to the first account, so that a host may use several databases, and a restored one may have
-another address.
+event was restored from a backup, or lost a commit: it has credentials that had ended. A start
+compares before its first request, and a running process before it replaces what is remembered. The
+memory belongs to the first account, so that a host may use several databases, and a restored one
+may have another address.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from authapi.clock import now
+from authapi.crypto import strict_json
 from authapi.crypto.ids import first_id_at, read_uuid
 from authapi.domain.events import EventType
 from authapi.services.jobs.periodic_task import PeriodicTask
@@ -53,11 +55,13 @@ class _Seen:
     def load(cls, text: str | bytes | None) -> "_Seen | None":
         """Returns None for a text that `dump` did not write."""
         try:
-            data = json.loads(text or "null")
+            data = strict_json.loads(text.encode() if isinstance(text, str) else text or b"null")
         except ValueError:
             return None
-        newest = read_uuid(data.get("newest")) if isinstance(data, dict) else None
-        if newest is None:
+        if not isinstance(data, dict):
+            return None
+        newest = read_uuid(data.get("newest"))
+        if newest is None or not _has_time(newest):
             return None
         return cls(newest, data.get("older") is True, read_uuid(data.get("found")))
 
@@ -89,19 +93,17 @@ class NewestEvent:
         self._is_checked = remember
         if self._account is None:
             return None
-        async with self._database.read() as store:
-            newest = await store.history.newest()
         found: list[tuple[_Place, _Seen]] = []
         async with _places(self._settings, self._account) as places:
             for place in places:
                 seen = await place.read()
-                if seen is not None and (judged := await self._judge(seen, newest)) is not None:
+                if seen is not None and (judged := await self._judge(seen)) is not None:
                     found.append((place, judged))
             for place, judged in found if remember else ():
                 await place.write(judged)
         if not found:
             return None
-        return _describe(max(seen.newest for _, seen in found), newest)
+        return _describe(max(seen.newest for _, seen in found))
 
     def start(self) -> None:
         """Starts to write the newest event of the database, every ten seconds."""
@@ -117,12 +119,15 @@ class NewestEvent:
             except Exception as error:
                 self._log_failure(error)
 
-    async def _judge(self, seen: _Seen, newest: UUID | None) -> _Seen | None:
+    async def _judge(self, seen: _Seen) -> _Seen | None:
+        """Returns what to remember if the database is older than `seen`, or None."""
         if seen.is_older:
-            is_resolved = await self._is_resolved(seen.found)
-            return None if is_resolved else seen
+            return None if await self._is_resolved(seen.found) else seen
         if seen.newest < first_id_at(now() - self._settings.events_retention):
             return None  # the event has been pruned
+        # Read after `seen`, which another process may have written a moment ago.
+        async with self._database.read() as store:
+            newest = await store.history.newest()
         if self._settings.deleted_events == "erase":
             # The event may have been deleted with its account, which is a newer event.
             if newest is not None and newest >= seen.newest:
@@ -131,6 +136,9 @@ class NewestEvent:
             async with self._database.read() as store:
                 if await store.history.has(seen.newest):
                     return None
+        # The commands may have run between the restore and the first comparison.
+        if await self._is_resolved(seen.newest):
+            return None
         return _Seen(seen.newest, is_older=True, found=newest)
 
     async def _is_resolved(self, found: UUID | None) -> bool:
@@ -150,13 +158,19 @@ class NewestEvent:
                 self._account = await store.history.first_account()
         if self._account is None:
             return
+        missing: list[UUID] = []
         async with _places(self._settings, self._account) as places:
             for place in places:
                 seen = await place.read()
-                if seen is not None and seen.is_older and not await self._is_resolved(seen.found):
-                    continue
-                if seen is None or seen.is_older or seen.newest < newest:
+                judged = None if seen is None else await self._judge(seen)
+                if judged is not None:
+                    if judged != seen:  # since the last write of this or another process
+                        missing.append(judged.newest)
+                        await place.write(judged)
+                elif seen is None or seen.is_older or seen.newest < newest:
                     await place.write(_Seen(newest))
+        if missing:
+            _log.warning("%s", _describe(max(missing)))
         self._written = newest
 
     @staticmethod
@@ -246,14 +260,21 @@ async def _places(settings: Settings, account: UUID) -> AsyncIterator[Sequence["
             await close_redis(storage)
 
 
-def _describe(seen: UUID, newest: UUID | None) -> str:
-    has = "no event" if newest is None else f"no event after {_time_of(newest)}"
+def _describe(missing: UUID) -> str:
     return (
-        f"the database is older than this host has seen it: it has {has}, but there was one at"
-        f" {_time_of(seen)}. If it was restored from a backup, credentials that had ended work"
-        " again: run `authapi events reapply FILE --since TIME` with an export, or"
+        "the database is older than this host has seen it, or lost a commit: the event of"
+        f" {_time_of(missing)} is missing. If it was restored from a backup, credentials that had"
+        " ended work again: run `authapi events reapply FILE --since TIME` with an export, or"
         " `authapi sessions end --all`"
     )
+
+
+def _has_time(event_id: UUID) -> bool:
+    try:
+        _time_of(event_id)
+    except ValueError:  # after the year 9999
+        return False
+    return True
 
 
 def _time_of(event_id: UUID) -> str:

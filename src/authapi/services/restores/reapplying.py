@@ -184,7 +184,8 @@ class EventReplay:
             if not is_undone and user.is_superuser:
                 await check_not_last_superuser(store, user)
                 await store.users.set_superuser(user.id, False, at=at)
-                # A session may have a scope that it got from the rank (`set_superuser`).
+                # A session may have a scope that it got from the rank. All end, and not only those
+                # that introspect, as after a change by an operator: an export names none.
                 await store.sessions.end_all(user.id)
         elif kind is EventType.SESSIONS_ENDED or is_undone:
             await store.ends.end([user.id], before=event.at, keep_tokens=False)
