@@ -73,6 +73,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("AUTHAPI_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AUTHAPI_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))  # of `Settings.isolated`
     monkeypatch.chdir(tmp_path)
 
 

@@ -18,6 +18,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.sql import visitors
 
 import authapi
 from authapi.storage import Database, Store
@@ -157,6 +158,8 @@ class Recorder:
         engine = database.engine.sync_engine
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Database, "transaction", transaction)
+            # What runs there in one statement runs as a transaction, which is seen.
+            patch.setattr(database, "direct_reads", None)
             event.listen(engine, "before_execute", self._before)
             yield
             event.remove(engine, "before_execute", self._before)
@@ -205,7 +208,11 @@ class _StatementInspector:
     values: Mapping[str, Any]
 
     def at(self, statement: Any) -> None:
-        """Records the locks that `statement` takes."""
+        """Records the locks that `statement` takes, those of its common table expressions first."""
+        for part in visitors.iterate(statement) if isinstance(statement, sa.Update) else ():
+            expression = getattr(part, "table", None)
+            if isinstance(expression, sa.CTE):
+                self.at(expression.element)
         if isinstance(statement, sa.Select) and statement._for_update_arg is not None:
             self._select(statement)
         elif isinstance(statement, sa.Select | sa.TextClause):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -260,3 +261,16 @@ async def test_no_data_folder_is_created(sqlite_url: str, tmp_path: Path) -> Non
     await services.accounts.registration.create(new_address(), None)
     await services.stop()
     assert not list(tmp_path.glob("data"))  # noqa: ASYNC240  # quick
+
+
+async def test_a_folder_remembers_twenty_databases(sqlite_url: str, tmp_path: Path) -> None:
+    for number in range(25):
+        path = tmp_path / f"newest-event-{UUID(int=number)}.json"
+        path.write_text("{}")
+        os.utime(path, (number, number))
+    async with started(sqlite_url, tmp_path) as services:
+        await create_person(services, confirmed=True)
+    oldest = {UUID(int=number) for number in range(6)}
+    names = {path.stem.removeprefix("newest-event-") for path in remembered(tmp_path)}
+    assert len(names) == 20
+    assert names.isdisjoint(map(str, oldest))

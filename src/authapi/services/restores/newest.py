@@ -31,6 +31,8 @@ from authapi.storage import Database
 
 RESOLVING: Final = frozenset({EventType.ALL_SESSIONS_ENDED, EventType.EVENTS_REAPPLIED})
 """The events after which a restored database counts as in order."""
+_MAX_FILES = 20
+"""Databases that a data folder remembers, those that were used last."""
 _INTERVAL = 10.0
 """Seconds between two writes."""
 
@@ -219,6 +221,11 @@ class _File(_Place):
         with contextlib.suppress(OSError):
             temporary.write_text(seen.dump(), encoding="utf-8")
             temporary.replace(self._path)
+            # The databases of tests and of development come and go.
+            found = self._folder.glob("newest-event-*.json")
+            by_age = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+            for path in by_age[_MAX_FILES:]:
+                path.unlink()
 
 
 class _Redis(_Place):
