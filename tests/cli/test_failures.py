@@ -107,6 +107,15 @@ def test_invalid_settings_are_rejected_without_their_values(run: Run, tmp_path: 
     )
 
 
+def test_a_dotenv_that_is_not_utf8_is_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("AUTHAPI_PAGE_TITLE=Zoë\n".encode("latin-1"))
+    for command in ("config", "stats", "serve"):
+        assert failed_with_one_line(run(command)) == "authapi: .env is not UTF-8"
+    doctor = run("doctor")
+    assert (doctor.returncode, doctor.stderr) == (1, "")
+    assert ".env is not UTF-8" in doctor.stdout
+
+
 def test_an_error_has_one_hint(run: Run, sqlite_url: str) -> None:
     def fails(*command: str, **settings: str) -> list[str]:
         return run(*command, **settings).stderr.splitlines()
