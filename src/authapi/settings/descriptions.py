@@ -6,6 +6,7 @@ The docstrings of the settings are read here, from the source, and not by pydant
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from authapi.settings.values.durations import as_seconds
 
 HIDDEN = "(hidden)"
 """In place of a secret."""
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]*")
+"""What a shell reads as one word without quotes."""
 
 
 def described_settings(settings: Settings) -> Mapping[str, object]:
@@ -128,7 +131,8 @@ def _docstrings(kind: type) -> Iterator[tuple[str, str]]:
 
 
 def _quoted(text: str) -> str:
-    return f"'{text}'" if any(character in text for character in " #\"'") else text
+    # A shell that reads the file must find one word, as the reader of `.env` does.
+    return text if _PLAIN.fullmatch(text) else f"'{text}'"
 
 
 def _plain(value: object) -> object:

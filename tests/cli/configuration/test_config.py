@@ -1,10 +1,15 @@
 """`authapi config`: values, changes, descriptions, and the template of an .env file."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
+
+from dotenv import dotenv_values
 
 from authapi.settings import Settings
 from tests.cli.conftest import Run, failed_with_one_line
+from tests.cli.processes import run_python
 
 CANARY = "canary-of-the-secret-" * 3
 
@@ -42,6 +47,35 @@ def test_each_setting_is_described(run: Run) -> None:
     changed = run("config", "--describe", "--changed", port="9000").stdout
     assert "AUTHAPI_PORT " in changed
     assert "AUTHAPI_HOST " not in changed
+
+
+def test_the_default_data_folder_is_no_change(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    done = run_python(
+        "-m", "authapi", "config", "--changed", folder=tmp_path, environment=environment
+    )
+    assert (done.stdout, done.stderr) == ("", "All settings have their defaults.\n")
+
+
+def test_a_shell_reads_the_template_as_authapi_does(run: Run, tmp_path: Path) -> None:
+    lines = run("config", "--env").stdout.splitlines()
+    settings = [line.removeprefix("#") for line in lines if line.startswith("#AUTHAPI_")]
+    path = tmp_path / "template"
+    path.write_text("\n".join(settings))
+    done = subprocess.run(
+        ["sh", "-euc", "set -a; . ./template; env -0"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    of_shell = dict(entry.split("=", 1) for entry in done.stdout.split("\0") if "=" in entry)
+    of_authapi = dotenv_values(path)
+    assert len(of_authapi) == len(Settings.model_fields)
+    assert {name: of_shell[name] for name in of_authapi} == of_authapi
+    assert of_authapi["AUTHAPI_LIMIT_ACCOUNT_AND_NETWORK"] == "10/minute;30/hour"
 
 
 def test_the_template_of_the_environment(run: Run, tmp_path: Path) -> None:
