@@ -91,8 +91,8 @@ def test_a_table_that_is_far_too_wide_becomes_a_block_for_each_row(terminal: Sho
     row = {"id": "01a21b1c", "user_agent": "x" * 70, "name": None, "ip": "192.0.2.1"}
     shown = terminal(partial(print_rows, [row, {**row, "ip": "192.0.2.2"}]))
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).split() for line in shown.splitlines()]
-    block = [["id", "01a21b1c"], ["user_agent", "x" * 48], ["x" * 22], ["ip", "192.0.2.1"]]
-    assert lines[:5] == [*block, []]
+    block = [["id", "01a21b1c"], ["user_agent", "x" * 70], ["ip", "192.0.2.1"]]
+    assert lines[:4] == [*block, []]
     assert lines[-1] == ["ip", "192.0.2.2"]
 
 
@@ -101,6 +101,16 @@ def test_members_on_a_terminal(terminal: Shown) -> None:
     shown = terminal(partial(print_one, row, as_json=False))
     assert "[red]x" in shown
     assert "2026-11-30 00:00:00Z" in shown
+
+
+def test_secrets_on_a_terminal_are_in_one_piece(terminal: Shown) -> None:
+    token = "aat_" + "x" * 70
+    shown = terminal(partial(print_one, {"名": "b", "access_token": token}, as_json=False))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert lines == ["名            b", f"access_token  {token}"]
+    secret = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+    row = {"email": "somebody@example.com", "name": "Somebody Long", "app_secret": secret}
+    assert secret in terminal(partial(print_rows, [row]))
 
 
 def test_lists_say_that_they_are_empty_or_end_early(capsys: pytest.CaptureFixture[str]) -> None:
