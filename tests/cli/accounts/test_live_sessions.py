@@ -11,6 +11,7 @@ import pytest
 
 from authapi import Settings, create_app
 from authapi.testing import client
+from authapi.web.schemas.token import PersonalTokenOut
 from tests.cli.conftest import Run, failed_with_one_line
 
 PASSWORD = "correct horse battery staple"
@@ -62,6 +63,24 @@ def test_those_of_all_users_have_their_owners(logins: Run) -> None:
     assert len(rows(logins, "sessions", "list", "alice@example.com")) == 3
     for command in (("sessions", "list"), ("sessions", "list", "bob@example.com", "--all")):
         assert "--all" in failed_with_one_line(logins(*command))
+
+
+def test_options_of_pages_are_refused_for_one_user(logins: Run) -> None:
+    for group in ("sessions", "tokens"):
+        for option in (("--limit", "1"), ("--before", "01900000-0000-7000-8000-000000000000")):
+            refused = logins(group, "list", "alice@example.com", *option)
+            assert "--before and --limit are for" in failed_with_one_line(refused)
+
+
+def test_tokens_as_json_have_the_names_of_the_api(logins: Run) -> None:
+    own, names = rows(logins, "tokens", "list", "bob@example.com"), PersonalTokenOut.model_fields
+    assert [row.keys() for row in own] == [names.keys()]
+    assert own[0]["last_used_at"] is None
+    every = rows(logins, "tokens", "list")
+    assert [row.keys() for row in every] == [{*names, "user_id", "email"}] * 3
+    assert every[1].items() >= own[0].items()
+    first = json.loads(logins("tokens", "list", "--limit", "1", "--json").stdout)
+    assert first == {"items": every[:1], "next": every[0]["id"]}
 
 
 def test_pages_of_all(logins: Run) -> None:

@@ -10,6 +10,7 @@ from authapi.cli.accounts.live_sessions import (
     LimitOption,
     list_of_all,
     list_of_user,
+    refuse_pages,
 )
 from authapi.cli.services import UserArgument, find_user, parse_id, parse_name, run_with_services
 from authapi.cli.terminal.options import JSONOption, PlainOption
@@ -94,13 +95,14 @@ def list_tokens(
         typer.Argument(metavar="USER", help="E-mail address, user name or id; default: all users."),
     ] = None,
     before: BeforeOption = None,
-    limit: LimitOption = 100,
+    limit: LimitOption = None,
     plain: PlainOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """List personal access tokens that have not expired, newest first."""
     empty = "No personal access tokens."
     if user is not None:
+        refuse_pages(before=before, limit=limit)
         list_of_user(user, logins=False, empty=empty, plain=plain, as_json=as_json)
     else:
         list_of_all(
