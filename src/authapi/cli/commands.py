@@ -204,6 +204,16 @@ def _list_of_commands() -> "typer.Typer":
 
 def _application(kind: "type[TyperGroup] | None" = None) -> "typer.Typer":
     import typer
+    from typer.core import TyperGroup
+
+    class WithoutPrefix(kind or TyperGroup):  # type: ignore[misc]  # a class that is computed
+        def invoke(self, ctx: "Context") -> object:
+            try:
+                return super().invoke(ctx)
+            except typer.BadParameter as error:
+                # The words of pydantic, by which typer reads values.
+                error.message = error.message.removeprefix("Value error, ")
+                raise
 
     def print_version(asked: bool) -> None:
         if asked:
@@ -236,7 +246,7 @@ def _application(kind: "type[TyperGroup] | None" = None) -> "typer.Typer":
 
     return typer.Typer(
         name="authapi",
-        cls=kind,
+        cls=WithoutPrefix,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Run and administer authapi. Settings are AUTHAPI_* variables; see `authapi config`.",
         callback=describe_app,  # typer would make a single command the whole command line

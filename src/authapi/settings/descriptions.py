@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 from textwrap import wrap
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import BaseSettings
@@ -29,7 +30,20 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]*")
 
 def described_settings(settings: Settings) -> Mapping[str, object]:
     """Returns each setting with its value, in the order of the settings. Secrets are hidden."""
-    return {name: _plain(getattr(settings, name)) for name in type(settings).model_fields}
+    return {name: _plain(_shown(name, settings)) for name in type(settings).model_fields}
+
+
+def described_setting(settings: Settings, name: str) -> str:
+    """Returns the value of a setting in words; empty if it has none. Secrets are hidden."""
+    return value_in_words(name, _shown(name, settings))
+
+
+def origin_of(url: str) -> str:
+    """Returns the scheme and the host: the rest of the URL of a receiver is often a secret."""
+    parts = urlsplit(url)
+    # Without a user name and a password.
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}"
 
 
 def changed_settings(settings: Settings) -> Sequence[str]:
@@ -133,6 +147,12 @@ def _docstrings(kind: type) -> Iterator[tuple[str, str]]:
 def _quoted(text: str) -> str:
     # A shell that reads the file must find one word, as the reader of `.env` does.
     return text if _PLAIN.fullmatch(text) else f"'{text}'"
+
+
+def _shown(name: str, settings: Settings) -> object:
+    if name == "webhook_urls":
+        return tuple(origin_of(url) for url in settings.webhook_urls)
+    return getattr(settings, name)
 
 
 def _plain(value: object) -> object:

@@ -46,7 +46,7 @@ def enrol(data_dir: Path) -> None:
 def test_an_operator_shows_and_resets_factors(run: Run, tmp_path: Path) -> None:
     create(run)
     shown = json.loads(run("users", "factors", "alice@example.com", "--json").stdout)
-    nothing = {"totp": None, "passkeys": [], "recovery_codes": None}
+    nothing: dict[str, object] = {"totp": None, "passkeys": [], "recovery_codes": None}
     assert shown == {"mfa": False, "required": False, **nothing}
     enrol(tmp_path / "data")
     shown = json.loads(

@@ -97,6 +97,8 @@ def test_pages_of_all(logins: Run) -> None:
     assert seen == [row["id"] for row in rows(logins, "sessions", "list", "--all")]
     notice = logins("tokens", "list", "--limit", "2").stderr
     assert notice.startswith("the first 2, next: --before ")
+    later = ("tokens", "list", "--limit", "1", "--before", seen[0])
+    assert logins(*later).stderr.startswith("1 more, next: --before ")
 
 
 def test_expired_ones_are_not_listed(logins: Run, sqlite_url: str) -> None:
@@ -122,3 +124,13 @@ def test_a_token_is_ended_by_its_id(logins: Run, run: Run, sqlite_url: str) -> N
     events = rows(logins, "events", "list", "--type", "token_ended")
     assert [event["session_id"] for event in events] == [token["id"]]
     assert "not an id" in failed_with_one_line(run("tokens", "end", "x", **ended))
+
+
+def test_a_token_that_no_strategy_accepts_has_a_notice(run: Run) -> None:
+    assert run("users", "create", "a@example.com", text=PASSWORD).returncode == 0
+    create = ("tokens", "create", "a@example.com", "--name", "x", "--json")
+    assert run(*create).stderr == ""
+    made = run(*create, strategies="session")
+    assert made.returncode == 0
+    assert json.loads(made.stdout)["access_token"].startswith("aat_")
+    assert made.stderr.startswith("AUTHAPI_STRATEGIES lacks token, ")

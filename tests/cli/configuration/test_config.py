@@ -25,6 +25,18 @@ def test_values_are_in_words_and_secrets_are_hidden(run: Run) -> None:
     assert "canary" not in shown.stdout
 
 
+def test_the_urls_of_webhooks_are_shown_without_what_may_be_a_token(run: Run) -> None:
+    settings = {
+        "webhook_urls": f"https://hooks.example.com:8443/{CANARY}?key={CANARY}",
+        "webhook_secret": "whsec_" + "aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg==",
+    }
+    for options in ((), ("--json",), ("--changed",), ("--changed", "--json")):
+        shown = run("config", *options, **settings)
+        assert shown.returncode == 0, shown.stderr
+        assert "https://hooks.example.com:8443" in shown.stdout
+        assert "canary" not in shown.stdout
+
+
 def test_only_changed_settings(run: Run, tmp_path: Path) -> None:
     shown = run("config", "--changed", "--json", port="9000", session_idle="86400")
     assert json.loads(shown.stdout) == {"data_dir": str(tmp_path / "data"), "port": 9000}
@@ -44,6 +56,9 @@ def test_each_setting_is_described(run: Run) -> None:
     assert found["AUTHAPI_PORT"]["text"] == "Port to listen on; 0 selects a free one."
     text = run("config", "--describe").stdout
     assert "AUTHAPI_PORT  (8000)\n    Port to listen on; 0 selects a free one.\n" in text
+    # The text says what the default is, or there is none.
+    assert "AUTHAPI_SECRET\n    Root of all keys" in text
+    assert "AUTHAPI_PUBLIC_URL  (no default)\n" in text
     changed = run("config", "--describe", "--changed", port="9000").stdout
     assert "AUTHAPI_PORT " in changed
     assert "AUTHAPI_HOST " not in changed

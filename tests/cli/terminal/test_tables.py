@@ -121,6 +121,10 @@ def test_lists_say_that_they_are_empty_or_end_early(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == "2 of 300, next: --after 'it'\"'\"'s? me'\n"
     print_list(ROWS, empty="", as_json=False, more=Continuation("--before", "7"))
     assert capsys.readouterr().err == "the first 2, next: --before 7\n"
+    for total in (None, 300):
+        later = Continuation("--before", "7", total, is_later=True)
+        print_list(ROWS, empty="", as_json=False, more=later)
+        assert capsys.readouterr().err == "2 more, next: --before 7\n"
     print_list(ROWS, empty="", as_json=True, more=more)
     out, err = capsys.readouterr()
     assert json.loads(out) == {"items": ROWS, "next": "it's\x1b me"}
@@ -145,6 +149,8 @@ def test_lists_of_accounts_and_events_go_on(run: Run) -> None:
     assert first.stderr == "2 of 3, next: --after b@example.com\n"
     assert len(first.stdout.splitlines()) == 3
     assert run("users", "list", "--after", "b@example.com", "--limit", "2").stderr == ""
+    later = run("users", "list", "--after", "a@example.com", "--limit", "1")
+    assert later.stderr == "1 more, next: --after b@example.com\n"
     found = run("users", "list", "--limit", "1", "--unconfirmed")
     assert found.stderr == "the first 1, next: --after a@example.com\n"
     assert run("users", "list", "--superuser").stderr == "No accounts match.\n"

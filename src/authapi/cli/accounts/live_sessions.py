@@ -68,8 +68,10 @@ def list_of_all(
         ]
 
     found, rows = run_with_services(work, keys="locked")
-    more = Continuation("--before", str(rows[limit - 1]["id"])) if len(rows) > limit else None
-    items = None
+    more, items = None, None
+    if len(rows) > limit:
+        last = str(rows[limit - 1]["id"])
+        more = Continuation("--before", last, is_later=start is not None)
     if as_json and personal:
         items = [
             {**_token_as_json(token), "user_id": owner.id, "email": owner.email}

@@ -1,5 +1,6 @@
 """`authapi tokens`: creates, lists and ends personal access tokens."""
 
+import sys
 from datetime import timedelta
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from authapi.cli.accounts.live_sessions import (
     list_of_user,
     refuse_pages,
 )
+from authapi.cli.application import settings_of
 from authapi.cli.services import UserArgument, find_user, parse_id, parse_name, run_with_services
 from authapi.cli.terminal.options import JSONOption, PlainOption
 from authapi.cli.terminal.tables import print_one
@@ -79,6 +81,11 @@ def create(
         )
 
     token, secret = run_with_services(work)
+    if "token" not in settings_of().strategies:
+        print(
+            "AUTHAPI_STRATEGIES lacks token, the strategy that accepts personal access tokens",
+            file=sys.stderr,
+        )
     row: dict[str, object] = {
         "id": token.id,
         "name": token.name,

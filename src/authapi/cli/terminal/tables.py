@@ -34,6 +34,8 @@ class Continuation:
     """The value of the option; also the member `next` of the JSON."""
     total: int | None = None
     """The length of the list, if it was counted."""
+    is_later: bool = False
+    """Whether entries precede these: an earlier list ended before them."""
 
 
 def print_list(
@@ -58,10 +60,14 @@ def print_list(
     if not rows:
         print(empty, file=sys.stderr)
     if more is not None:
-        total = "the first" if more.total is None else f"{len(rows):,} of"
-        count = len(rows) if more.total is None else more.total
         goes_on = printable(f"{more.option} {shlex.quote(more.value)}")
-        print(f"{total} {count:,}, next: {goes_on}", file=sys.stderr)
+        print(f"{_part(len(rows), more)}, next: {goes_on}", file=sys.stderr)
+
+
+def _part(count: int, more: Continuation) -> str:
+    if more.is_later:
+        return f"{count:,} more"
+    return f"the first {count:,}" if more.total is None else f"{count:,} of {more.total:,}"
 
 
 def print_rows(rows: Sequence[Row], *, plain: bool = False) -> None:
