@@ -92,6 +92,15 @@ def test_invalid_token_options_are_rejected(run: Run) -> None:
     failed_with_one_line(run(*create))
 
 
+def test_a_wrong_choice_is_named_without_the_words_of_a_library(run: Run) -> None:
+    for command in (("events", "list", "--type", "nosuch"), ("users", "list", "--sort", "nosuch")):
+        for arguments in (command, ("--", *command)):
+            refused = run(*arguments)
+            assert refused.returncode == 2
+            assert "'nosuch' is not one of" in refused.stderr
+            assert "Value error" not in refused.stderr
+
+
 def test_invalid_settings_are_rejected_without_their_values(run: Run, tmp_path: Path) -> None:
     def fails(**settings: str) -> str:
         return failed_with_one_line(run("config", **settings))
@@ -105,6 +114,15 @@ def test_invalid_settings_are_rejected_without_their_values(run: Run, tmp_path: 
     assert "AUTHAPI_DEFAULT_STRATEGY" in failed_with_one_line(
         run("strategies", default_strategy="basic")
     )
+
+
+def test_a_dotenv_that_is_not_utf8_is_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("AUTHAPI_PAGE_TITLE=Zoë\n".encode("latin-1"))
+    for command in ("config", "stats", "serve"):
+        assert failed_with_one_line(run(command)) == "authapi: .env is not UTF-8"
+    doctor = run("doctor")
+    assert (doctor.returncode, doctor.stderr) == (1, "")
+    assert ".env is not UTF-8" in doctor.stdout
 
 
 def test_an_error_has_one_hint(run: Run, sqlite_url: str) -> None:

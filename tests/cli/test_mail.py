@@ -1,10 +1,16 @@
 """`authapi mail` and `authapi webhooks`: test, list and retry; and doctor on mail."""
 
 import json
+from datetime import UTC, datetime
 from email import message_from_bytes
 from pathlib import Path
+from uuid import UUID
 
+import pytest
+
+from authapi.cli import mail
 from authapi.domain.email_address import parse_email
+from authapi.domain.outbox import OutboxEntry
 from authapi.services import Services
 from tests.cli.conftest import Run, failed_with_one_line
 from tests.conftest import SettingsFactory
@@ -32,6 +38,26 @@ def test_send_a_test_mail_to_a_folder(run: Run, tmp_path: Path) -> None:
     assert "AUTHAPI_MAIL_URL" in failed_with_one_line(
         run("mail", "test", "a@example.com", mail_url="none:")
     )
+
+
+def test_a_list_goes_on_up_to_the_greatest_limit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    time = datetime(2026, 11, 30, tzinfo=UTC)
+    entry = OutboxEntry(
+        id=UUID(int=1),
+        kind="mail",
+        purpose="reset",
+        user_id=None,
+        payload=b"",
+        created_at=time,
+        due_at=time,
+        expires_at=time,
+    )
+    monkeypatch.setattr(mail, "run_with_services", lambda *_, **__: [entry] * 10_001)
+    for limit, next_limit in ((100, "1000"), (1_001, "10000"), (10_000, None)):
+        mail.list_entries("mail", limit, plain=False, as_json=True)
+        assert json.loads(capsys.readouterr().out)["next"] == next_limit
 
 
 def test_send_a_test_mail_by_smtp(run: Run, tmp_path: Path) -> None:

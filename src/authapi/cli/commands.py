@@ -4,13 +4,13 @@ A service keeps no memory for the command line: typer is imported by what needs 
 `authapi serve` with plain options runs without it.
 """
 
-import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
 
+from authapi.cli.terminal.streams import discard_output, is_full, prepare_streams
 from authapi.errors import AuthAPIError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -71,6 +71,27 @@ def main() -> None:
     # these signals, only SIGKILL would end this process. Workers inherit the mask from it.
     # Ignored signals stay ignored, as under nohup.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINATION_SIGNALS)
+    prepare_streams()
+    try:
+        try:
+            _run()
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of the output has gone. typer ends a command in this way too; without it, the
+        # interpreter would try to write again at its exit.
+        discard_output()
+        sys.exit(1)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        discard_output()
+        _fail(f"cannot write: {error.strerror}")
+
+
+def _run() -> None:
     arguments, path = _split_app(sys.argv[1:])
     command = arguments[:1]
     try:
@@ -138,13 +159,7 @@ def _serve(options: Mapping[str, str]) -> None:
     from authapi.cli.serving.serve import serve
 
     numbers = {name: int(options[name]) for name in ("port", "workers") if name in options}
-    try:
-        serve(host=options.get("host"), port=numbers.get("port"), workers=numbers.get("workers"))
-    except BrokenPipeError:
-        # The reader of the output has gone. typer ends a command in this way too; without it, the
-        # interpreter would try to write again at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    serve(host=options.get("host"), port=numbers.get("port"), workers=numbers.get("workers"))
 
 
 def _http_detail(error: Exception) -> str | None:
@@ -189,6 +204,16 @@ def _list_of_commands() -> "typer.Typer":
 
 def _application(kind: "type[TyperGroup] | None" = None) -> "typer.Typer":
     import typer
+    from typer.core import TyperGroup
+
+    class WithoutPrefix(kind or TyperGroup):  # type: ignore[misc]  # a class that is computed
+        def invoke(self, ctx: "Context") -> object:
+            try:
+                return super().invoke(ctx)
+            except typer.BadParameter as error:
+                # The words of pydantic, by which typer reads values.
+                error.message = error.message.removeprefix("Value error, ")
+                raise
 
     def print_version(asked: bool) -> None:
         if asked:
@@ -221,7 +246,7 @@ def _application(kind: "type[TyperGroup] | None" = None) -> "typer.Typer":
 
     return typer.Typer(
         name="authapi",
-        cls=kind,
+        cls=WithoutPrefix,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Run and administer authapi. Settings are AUTHAPI_* variables; see `authapi config`.",
         callback=describe_app,  # typer would make a single command the whole command line

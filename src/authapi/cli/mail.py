@@ -19,7 +19,8 @@ app = typer.Typer(help="Test mail, and manage undelivered mail.", no_args_is_hel
 RequestsOption = Annotated[
     bool, typer.Option("--requests", help="Requests that a job answers, such as registrations.")
 ]
-LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of entries.")]
+_MAX_LIMIT = 10_000
+LimitOption = Annotated[int, typer.Option(min=1, max=_MAX_LIMIT, help="Maximum number of entries.")]
 
 
 @app.command("test")
@@ -68,12 +69,13 @@ def list_entries(kind: str, limit: int, *, plain: bool, as_json: bool) -> None:
     entries = run_with_services(
         lambda services: services.outbox.list_undelivered(kind, limit=limit + 1), keys="locked"
     )
+    goes_on = len(entries) > limit and limit < _MAX_LIMIT
     print_list(
         [_row(entry) for entry in entries[:limit]],
         empty="Nothing is undelivered.",
         as_json=as_json,
         plain=plain,
-        more=Continuation("--limit", str(10 * limit)) if len(entries) > limit else None,
+        more=Continuation("--limit", str(min(10 * limit, _MAX_LIMIT))) if goes_on else None,
     )
 
 

@@ -6,12 +6,14 @@ The docstrings of the settings are read here, from the source, and not by pydant
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 from textwrap import wrap
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import BaseSettings
@@ -22,11 +24,26 @@ from authapi.settings.values.durations import as_seconds
 
 HIDDEN = "(hidden)"
 """In place of a secret."""
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]*")
+"""What a shell reads as one word without quotes."""
 
 
 def described_settings(settings: Settings) -> Mapping[str, object]:
     """Returns each setting with its value, in the order of the settings. Secrets are hidden."""
-    return {name: _plain(getattr(settings, name)) for name in type(settings).model_fields}
+    return {name: _plain(_shown(name, settings)) for name in type(settings).model_fields}
+
+
+def described_setting(settings: Settings, name: str) -> str:
+    """Returns the value of a setting in words; empty if it has none. Secrets are hidden."""
+    return value_in_words(name, _shown(name, settings))
+
+
+def origin_of(url: str) -> str:
+    """Returns the scheme and the host: the rest of the URL of a receiver is often a secret."""
+    parts = urlsplit(url)
+    # Without a user name and a password.
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}"
 
 
 def changed_settings(settings: Settings) -> Sequence[str]:
@@ -128,7 +145,14 @@ def _docstrings(kind: type) -> Iterator[tuple[str, str]]:
 
 
 def _quoted(text: str) -> str:
-    return f"'{text}'" if any(character in text for character in " #\"'") else text
+    # A shell that reads the file must find one word, as the reader of `.env` does.
+    return text if _PLAIN.fullmatch(text) else f"'{text}'"
+
+
+def _shown(name: str, settings: Settings) -> object:
+    if name == "webhook_urls":
+        return tuple(origin_of(url) for url in settings.webhook_urls)
+    return getattr(settings, name)
 
 
 def _plain(value: object) -> object:

@@ -9,12 +9,14 @@ from pydantic_settings import BaseSettings
 from authapi.settings.accounts import AccountSettings
 from authapi.settings.field_types import FilePath, Names, Rate, Rates, Secret, SecretURL
 from authapi.settings.http import EdgeSettings
+from authapi.settings.values.normalization import expand_home
 
 
 def _default_data_dir() -> Path:
     # The XDG Base Directory Specification requires ignoring a relative path.
     base = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
-    return (base if base.is_absolute() else Path("~/.local/share")) / "authapi"
+    # Expanded as a given path is, so that `authapi config --changed` finds no difference.
+    return expand_home((base if base.is_absolute() else Path("~/.local/share")) / "authapi")
 
 
 class TableSettings(BaseSettings):

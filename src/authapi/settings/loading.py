@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
 from authapi.errors import ConfigurationError
-from authapi.settings.http import EdgeSettings
+from authapi.settings.http import DOTENV, EdgeSettings
 from authapi.settings.issuer import TableSettings
 from authapi.settings.service import Settings
 from authapi.settings.unknown_variables import describe, find_unknown_variables, warn_once
@@ -34,7 +34,10 @@ def load_table_settings() -> TableSettings:
 
 def unknown_settings(kind: type[EdgeSettings]) -> Mapping[str, str]:
     """Returns a warning for each `AUTHAPI_*` variable that neither `kind` nor `Settings` reads."""
-    found = find_unknown_variables({kind, Settings})
+    try:
+        found = find_unknown_variables({kind, Settings})
+    except UnicodeDecodeError:  # loading the settings refuses this `.env`
+        return {}
     return {name: describe(name, nearest) for name, nearest in found.items()}
 
 
@@ -62,6 +65,8 @@ def _load(kind: type[_Kind], overrides: Mapping[str, object]) -> _Kind:
         if all(item["type"] != "value_error" for item in items):  # our own words say what to do
             refusal.hint = _HINT
         raise refusal from None
+    except UnicodeDecodeError:  # a secret file that is not UTF-8 has its own error
+        raise ConfigurationError(f"{DOTENV} is not UTF-8") from None
     except SettingsError as error:
         # pydantic-settings wraps the errors of sources, also those of `SecretFilesSource`.
         if isinstance(error.__cause__, ConfigurationError):

@@ -151,6 +151,7 @@ def _complete(
     names = _Names(components)
     used: set[str] = set()
     own_operations: dict[tuple[str, str], Document] = {}
+    without_strategy: list[Document] = []
     strategies = {item.name: item for item in runtime.registry}
     for route, gates in gated_routes(app):
         path: Document = paths.get(route.path_format, {})
@@ -167,6 +168,8 @@ def _complete(
             if security == []:
                 # Without any of its strategies, the route answers 404: the document omits it.
                 del path[method.lower()]
+                if id(route.original_route) in ours:
+                    without_strategy.append(operation)
                 continue
             if security is not None:
                 operation["security"] = [names.of_schemes(item) for item in security]
@@ -184,7 +187,7 @@ def _complete(
                 _describe_refusals(responses, content, (*_REFUSALS_OF_GATES, *refusals))
         if not path:
             paths.pop(route.path_format, None)
-    omit_disabled(document, own_operations, runtime)
+    omit_disabled(document, own_operations, runtime, without_strategy=without_strategy)
     schemes = {name: dict(item.openapi()) for name, item in strategies.items() if name in used}
     if schemes:
         components["securitySchemes"] = components.get("securitySchemes", {}) | {

@@ -11,6 +11,7 @@ import pytest
 
 from authapi import Settings, create_app
 from authapi.testing import client
+from authapi.web.schemas.token import PersonalTokenOut
 from tests.cli.conftest import Run, failed_with_one_line
 
 PASSWORD = "correct horse battery staple"
@@ -64,6 +65,24 @@ def test_those_of_all_users_have_their_owners(logins: Run) -> None:
         assert "--all" in failed_with_one_line(logins(*command))
 
 
+def test_options_of_pages_are_refused_for_one_user(logins: Run) -> None:
+    for group in ("sessions", "tokens"):
+        for option in (("--limit", "1"), ("--before", "01900000-0000-7000-8000-000000000000")):
+            refused = logins(group, "list", "alice@example.com", *option)
+            assert "--before and --limit are for" in failed_with_one_line(refused)
+
+
+def test_tokens_as_json_have_the_names_of_the_api(logins: Run) -> None:
+    own, names = rows(logins, "tokens", "list", "bob@example.com"), PersonalTokenOut.model_fields
+    assert [row.keys() for row in own] == [names.keys()]
+    assert own[0]["last_used_at"] is None
+    every = rows(logins, "tokens", "list")
+    assert [row.keys() for row in every] == [{*names, "user_id", "email"}] * 3
+    assert every[1].items() >= own[0].items()
+    first = json.loads(logins("tokens", "list", "--limit", "1", "--json").stdout)
+    assert first == {"items": every[:1], "next": every[0]["id"]}
+
+
 def test_pages_of_all(logins: Run) -> None:
     seen: list[str] = []
     before: tuple[str, ...] = ()
@@ -78,6 +97,8 @@ def test_pages_of_all(logins: Run) -> None:
     assert seen == [row["id"] for row in rows(logins, "sessions", "list", "--all")]
     notice = logins("tokens", "list", "--limit", "2").stderr
     assert notice.startswith("the first 2, next: --before ")
+    later = ("tokens", "list", "--limit", "1", "--before", seen[0])
+    assert logins(*later).stderr.startswith("1 more, next: --before ")
 
 
 def test_expired_ones_are_not_listed(logins: Run, sqlite_url: str) -> None:
@@ -103,3 +124,13 @@ def test_a_token_is_ended_by_its_id(logins: Run, run: Run, sqlite_url: str) -> N
     events = rows(logins, "events", "list", "--type", "token_ended")
     assert [event["session_id"] for event in events] == [token["id"]]
     assert "not an id" in failed_with_one_line(run("tokens", "end", "x", **ended))
+
+
+def test_a_token_that_no_strategy_accepts_has_a_notice(run: Run) -> None:
+    assert run("users", "create", "a@example.com", text=PASSWORD).returncode == 0
+    create = ("tokens", "create", "a@example.com", "--name", "x", "--json")
+    assert run(*create).stderr == ""
+    made = run(*create, strategies="session")
+    assert made.returncode == 0
+    assert json.loads(made.stdout)["access_token"].startswith("aat_")
+    assert made.stderr.startswith("AUTHAPI_STRATEGIES lacks token, ")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from authapi.cli.accounts import tailing
 from authapi.cli.accounts.tailing import follow
 from authapi.clock import now
 from authapi.domain.client import Client
@@ -49,6 +50,21 @@ async def test_past_events_come_first_and_each_new_one_once(
     following = asyncio.ensure_future(anext(events))
     await store_login(database_url, ip(6))
     assert (await following).client.ip == "192.0.2.6"
+    await events.aclose()
+
+
+async def test_an_event_of_a_long_pause_is_found(
+    services: Services, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suspended = timedelta(0)
+    monkeypatch.setattr(tailing, "now", lambda: now() + suspended)
+    await store_login(database_url, Client(ip="192.0.2.1"))
+    events = follow(services, EventFilter(type=EventType.LOGIN), lines=1, interval=0.01)
+    assert (await anext(events)).client.ip == "192.0.2.1"
+    # It is recorded after the first look; the next one is ten minutes later.
+    await store_login(database_url, Client(ip="192.0.2.2"))
+    suspended = timedelta(minutes=10)
+    assert (await asyncio.wait_for(anext(events), 10)).client.ip == "192.0.2.2"
     await events.aclose()
 
 

@@ -1,9 +1,13 @@
 """`authapi stats` as an operator runs it."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.cli.conftest import Run
+from tests.cli.processes import environment_in
 
 
 def test_numbers_are_printed_and_no_key_is_made(run: Run, tmp_path: Path) -> None:
@@ -19,3 +23,19 @@ def test_numbers_are_printed_and_no_key_is_made(run: Run, tmp_path: Path) -> Non
     assert lines["logins"] == "0 session, 0 token, 0 jwt"
     assert lines["last_day"] == "1 event, 0 logins, 0 refused"
     assert lines["keys"] == "1 next, 1 active, 0 retired"
+
+
+def test_a_watch_as_json_prints_a_document_on_each_line(run: Run, tmp_path: Path) -> None:
+    assert run("stats").returncode == 0  # the database exists
+    with subprocess.Popen(
+        [sys.executable, "-m", "authapi", "stats", "--watch", "0.5", "--json"],
+        env=environment_in(tmp_path),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert [json.loads(line)["accounts"]["total"] for line in lines] == [0, 0]

@@ -91,8 +91,8 @@ def test_a_table_that_is_far_too_wide_becomes_a_block_for_each_row(terminal: Sho
     row = {"id": "01a21b1c", "user_agent": "x" * 70, "name": None, "ip": "192.0.2.1"}
     shown = terminal(partial(print_rows, [row, {**row, "ip": "192.0.2.2"}]))
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).split() for line in shown.splitlines()]
-    block = [["id", "01a21b1c"], ["user_agent", "x" * 48], ["x" * 22], ["ip", "192.0.2.1"]]
-    assert lines[:5] == [*block, []]
+    block = [["id", "01a21b1c"], ["user_agent", "x" * 70], ["ip", "192.0.2.1"]]
+    assert lines[:4] == [*block, []]
     assert lines[-1] == ["ip", "192.0.2.2"]
 
 
@@ -103,6 +103,16 @@ def test_members_on_a_terminal(terminal: Shown) -> None:
     assert "2026-11-30 00:00:00Z" in shown
 
 
+def test_secrets_on_a_terminal_are_in_one_piece(terminal: Shown) -> None:
+    token = "aat_" + "x" * 70
+    shown = terminal(partial(print_one, {"名": "b", "access_token": token}, as_json=False))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert lines == ["名            b", f"access_token  {token}"]
+    secret = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+    row = {"email": "somebody@example.com", "name": "Somebody Long", "app_secret": secret}
+    assert secret in terminal(partial(print_rows, [row]))
+
+
 def test_lists_say_that_they_are_empty_or_end_early(capsys: pytest.CaptureFixture[str]) -> None:
     print_list([], empty="No things.", as_json=False)
     assert capsys.readouterr() == ("", "No things.\n")
@@ -111,6 +121,10 @@ def test_lists_say_that_they_are_empty_or_end_early(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == "2 of 300, next: --after 'it'\"'\"'s? me'\n"
     print_list(ROWS, empty="", as_json=False, more=Continuation("--before", "7"))
     assert capsys.readouterr().err == "the first 2, next: --before 7\n"
+    for total in (None, 300):
+        later = Continuation("--before", "7", total, is_later=True)
+        print_list(ROWS, empty="", as_json=False, more=later)
+        assert capsys.readouterr().err == "2 more, next: --before 7\n"
     print_list(ROWS, empty="", as_json=True, more=more)
     out, err = capsys.readouterr()
     assert json.loads(out) == {"items": ROWS, "next": "it's\x1b me"}
@@ -135,6 +149,8 @@ def test_lists_of_accounts_and_events_go_on(run: Run) -> None:
     assert first.stderr == "2 of 3, next: --after b@example.com\n"
     assert len(first.stdout.splitlines()) == 3
     assert run("users", "list", "--after", "b@example.com", "--limit", "2").stderr == ""
+    later = run("users", "list", "--after", "a@example.com", "--limit", "1")
+    assert later.stderr == "1 more, next: --after b@example.com\n"
     found = run("users", "list", "--limit", "1", "--unconfirmed")
     assert found.stderr == "the first 1, next: --after a@example.com\n"
     assert run("users", "list", "--superuser").stderr == "No accounts match.\n"

@@ -107,3 +107,15 @@ async def test_what_is_not_described_refuses_each_request(
 def examples(media: Document) -> list[Any]:
     found = [example["value"] for example in media.get("examples", {}).values()]
     return [media["example"]] if "example" in media else found
+
+
+@pytest.mark.parametrize("strategies", [("jwt",), ("token",), ("session",), ("basic",)])
+def test_schemas_of_operations_without_a_strategy_are_not_described(
+    make_settings: SettingsFactory, strategies: tuple[str, ...]
+) -> None:
+    settings = make_settings(docs=True, strategies=strategies, default_strategy=strategies[0])
+    document = create_app(settings).openapi()
+    text = str(document)
+    for name in document["components"]["schemas"]:
+        assert f"#/components/schemas/{name}'" in text, f"{name} is used by no operation"
+    assert ("SessionDataOut" in document["components"]["schemas"]) == (strategies == ("session",))

@@ -65,7 +65,9 @@ def list_events(
         empty="No events match.",
         as_json=as_json,
         plain=plain,
-        more=Continuation("--before", str(events[-1].id)) if len(found) > limit else None,
+        more=Continuation("--before", str(events[-1].id), is_later=start is not None)
+        if len(found) > limit
+        else None,
         items=[_as_json(event) for event in events] if as_json else None,
     )
 

@@ -5,6 +5,7 @@ import sys
 
 from authapi.cli.services import run_with_services
 from authapi.cli.terminal.progress import Progress
+from authapi.cli.terminal.streams import writes_utf8
 from authapi.domain.user import UserFilter
 from authapi.services import Services
 
@@ -19,7 +20,7 @@ def export_users() -> None:
     from authapi.web.schemas.administration import AccountOut  # pydantic models
 
     async def work(services: Services, progress: Progress) -> None:
-        after, count = None, 0
+        after, count, is_utf8 = None, 0, writes_utf8()
         is_watched = not sys.stdout.isatty()  # otherwise the accounts themselves show the progress
         while True:
             page = await services.accounts.administration.page(
@@ -27,7 +28,7 @@ def export_users() -> None:
             )
             for user in page.items:
                 line = AccountOut.of(user).model_dump(mode="json")
-                sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+                sys.stdout.write(json.dumps(line, ensure_ascii=not is_utf8) + "\n")
             count += len(page.items)
             if is_watched:
                 progress.show("accounts written", count)

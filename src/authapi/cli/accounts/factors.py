@@ -13,7 +13,8 @@ from authapi.services import Services
 
 def show_factors(user: UserArgument, as_json: JSONOption = False) -> None:
     """Show the second factors of an account."""
-    print_one(run_with_services(partial(_row, text=user), keys="locked"), as_json=as_json)
+    describe = _as_json if as_json else _row
+    print_one(run_with_services(partial(describe, text=user), keys="locked"), as_json=as_json)
 
 
 def reset_factors(user: UserArgument, yes: YesOption = False) -> None:
@@ -34,6 +35,14 @@ def reset_factors(user: UserArgument, yes: YesOption = False) -> None:
     print("Reset. All logins have ended." if had_factor else "The account has no second factor.")
 
 
+async def _as_json(services: Services, text: str) -> dict[str, object]:
+    """Returns the second factors as the API describes them to a superuser."""
+    from authapi.web.schemas.factors.overview import FactorsOut  # pydantic models
+
+    user = await find_user(services, text)
+    return FactorsOut.of(await services.factors.changes.overview(user)).model_dump(mode="json")
+
+
 async def _row(services: Services, text: str) -> dict[str, object]:
     user = await find_user(services, text)
     factors = await services.factors.changes.overview(user)
@@ -44,6 +53,7 @@ async def _row(services: Services, text: str) -> dict[str, object]:
         "required": factors.required,
         "totp_added_at": None if totp is None else totp.confirmed_at,
         "totp_last_used_at": None if totp is None else totp.last_used_at,
+        "passkeys": ", ".join(passkey.name for passkey in factors.passkeys) or None,
         "recovery_codes_left": None if codes is None else codes.left,
     }
 

@@ -10,46 +10,81 @@ from authapi.cli.terminal.tables import Continuation, print_list
 from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session
 from authapi.domain.user import User
+from authapi.errors import ConfigurationError
 from authapi.services import Services
 from authapi.services.sessions.listing import list_live
+
+_LIMIT = 100
 
 BeforeOption = Annotated[
     str | None, typer.Option(metavar="ID", help="Start before this one; for all users only.")
 ]
-LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="For all users only.")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, max=10_000, help="For all users only; by default 100.")
+]
+
+
+def refuse_pages(*, before: str | None, limit: int | None) -> None:
+    """Raises ConfigurationError for an option of pages: the list of one user is complete."""
+    if before is not None or limit is not None:
+        raise ConfigurationError("--before and --limit are for the list of all users")
 
 
 def list_of_user(user: str, *, logins: bool, empty: str, plain: bool, as_json: bool) -> None:
     """Prints the live personal access tokens of a user, with `logins` those too."""
 
-    async def work(services: Services) -> list[dict[str, object]]:
+    async def work(services: Services) -> tuple[list[Session], list[dict[str, object]]]:
         owner = await find_user(services, user)
         found = [*await services.sessions.list_for_user(owner.id)] if logins else []
         found += await services.tokens.personal.list_of(owner.id)
-        return await _rows(services, [(session, owner) for session in found])
+        return found, await _rows(services, [(session, owner) for session in found])
 
-    rows = run_with_services(work, keys="locked")
-    print_list(rows, empty=empty, as_json=as_json, plain=plain)
+    found, rows = run_with_services(work, keys="locked")
+    items = [_token_as_json(token) for token in found] if as_json and not logins else None
+    print_list(rows, empty=empty, as_json=as_json, plain=plain, items=items)
 
 
 def list_of_all(
-    *, personal: bool | None, before: str | None, limit: int, empty: str, plain: bool, as_json: bool
+    *,
+    personal: bool | None,
+    before: str | None,
+    limit: int | None,
+    empty: str,
+    plain: bool,
+    as_json: bool,
 ) -> None:
-    """Prints the live sessions of all users with their owners."""
-    start = None if before is None else parse_id(before)
+    """Prints the live sessions of all users with their owners, at most `limit` or 100."""
+    start, limit = None if before is None else parse_id(before), limit or _LIMIT
 
-    async def work(services: Services) -> list[dict[str, object]]:
+    async def work(
+        services: Services,
+    ) -> tuple[Sequence[tuple[Session, User]], list[dict[str, object]]]:
         # One session more tells whether the list goes on.
         found = await list_live(services.database, personal=personal, before=start, limit=limit + 1)
         rows = await _rows(services, found)
-        return [
+        return found, [
             {"id": row.pop("id"), "user_id": owner.id, "email": owner.email, **row}
             for row, (_, owner) in zip(rows, found, strict=True)
         ]
 
-    rows = run_with_services(work, keys="locked")
-    more = Continuation("--before", str(rows[limit - 1]["id"])) if len(rows) > limit else None
-    print_list(rows[:limit], empty=empty, as_json=as_json, plain=plain, more=more)
+    found, rows = run_with_services(work, keys="locked")
+    more, items = None, None
+    if len(rows) > limit:
+        last = str(rows[limit - 1]["id"])
+        more = Continuation("--before", last, is_later=start is not None)
+    if as_json and personal:
+        items = [
+            {**_token_as_json(token), "user_id": owner.id, "email": owner.email}
+            for token, owner in found[:limit]
+        ]
+    print_list(rows[:limit], empty=empty, as_json=as_json, plain=plain, more=more, items=items)
+
+
+def _token_as_json(token: Session) -> dict[str, object]:
+    """Returns a personal access token as the API describes it to its owner."""
+    from authapi.web.schemas.token import PersonalTokenOut  # pydantic models
+
+    return PersonalTokenOut.of(token).model_dump(mode="json")
 
 
 async def _rows(

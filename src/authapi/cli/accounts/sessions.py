@@ -10,6 +10,7 @@ from authapi.cli.accounts.live_sessions import (
     LimitOption,
     list_of_all,
     list_of_user,
+    refuse_pages,
 )
 from authapi.cli.accounts.restores import end_all
 from authapi.cli.services import find_user, parse_id, run_with_services
@@ -30,7 +31,7 @@ def list_sessions(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Those of all users.")] = False,
     before: BeforeOption = None,
-    limit: LimitOption = 100,
+    limit: LimitOption = None,
     plain: PlainOption = False,
     as_json: JSONOption = False,
 ) -> None:
@@ -39,6 +40,7 @@ def list_sessions(
     if (user is None) != every:
         raise ConfigurationError("give either a user or --all")
     if user is not None:
+        refuse_pages(before=before, limit=limit)
         list_of_user(user, logins=True, empty=empty, plain=plain, as_json=as_json)
     else:
         list_of_all(

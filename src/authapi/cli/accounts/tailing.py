@@ -24,14 +24,17 @@ async def follow(
 
     `interval` is the pause between two looks at the database, in seconds.
     """
-    seen = {event.id for event in await _since(services, wanted, first_id_at(now() - _OVERLAP))}
+    looked_at = now()
+    first = first_id_at(looked_at - _OVERLAP)
+    seen = {event.id for event in await _since(services, wanted, first)}
     last = await services.audit.search(wanted, limit=lines) if lines else ()
     for event in reversed(last):
         seen.add(event.id)
         yield event
     while True:
         await asyncio.sleep(interval)
-        first = first_id_at(now() - _OVERLAP)
+        # From the last look on: the pause may be longer than the overlap, as after a suspend.
+        first, looked_at = first_id_at(looked_at - _OVERLAP), now()
         found = await _since(services, wanted, first)
         for event in reversed(found):
             if event.id not in seen:

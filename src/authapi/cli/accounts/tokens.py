@@ -1,5 +1,6 @@
 """`authapi tokens`: creates, lists and ends personal access tokens."""
 
+import sys
 from datetime import timedelta
 from typing import Annotated
 
@@ -10,7 +11,9 @@ from authapi.cli.accounts.live_sessions import (
     LimitOption,
     list_of_all,
     list_of_user,
+    refuse_pages,
 )
+from authapi.cli.application import settings_of
 from authapi.cli.services import UserArgument, find_user, parse_id, parse_name, run_with_services
 from authapi.cli.terminal.options import JSONOption, PlainOption
 from authapi.cli.terminal.tables import print_one
@@ -78,6 +81,11 @@ def create(
         )
 
     token, secret = run_with_services(work)
+    if "token" not in settings_of().strategies:
+        print(
+            "AUTHAPI_STRATEGIES lacks token, the strategy that accepts personal access tokens",
+            file=sys.stderr,
+        )
     row: dict[str, object] = {
         "id": token.id,
         "name": token.name,
@@ -94,13 +102,14 @@ def list_tokens(
         typer.Argument(metavar="USER", help="E-mail address, user name or id; default: all users."),
     ] = None,
     before: BeforeOption = None,
-    limit: LimitOption = 100,
+    limit: LimitOption = None,
     plain: PlainOption = False,
     as_json: JSONOption = False,
 ) -> None:
     """List personal access tokens that have not expired, newest first."""
     empty = "No personal access tokens."
     if user is not None:
+        refuse_pages(before=before, limit=limit)
         list_of_user(user, logins=False, empty=empty, plain=plain, as_json=as_json)
     else:
         list_of_all(

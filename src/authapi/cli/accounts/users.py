@@ -113,7 +113,8 @@ def list_users(
     found, total = run_with_services(work, keys="locked")
     users, more = found[:limit], None
     if len(found) > limit:
-        more = Continuation("--after", str(users[-1].id if as_json else users[-1].email), total)
+        last = str(users[-1].id if as_json else users[-1].email)
+        more = Continuation("--after", last, total, is_later=after is not None)
     print_list(
         [_row(user) for user in users],
         empty="No accounts match.",

@@ -13,10 +13,10 @@ from authapi.settings import Settings
 from authapi.settings.descriptions import (
     Described,
     changed_settings,
+    described_setting,
     described_settings,
     reference,
     template,
-    value_in_words,
 )
 
 
@@ -51,7 +51,7 @@ def _print(settings: Settings, *, changed: bool, as_json: bool) -> None:
         described = described_settings(settings)
         values = {name: described[name] for name in names}
     else:
-        values = {name: value_in_words(name, getattr(settings, name)) or None for name in names}
+        values = {name: described_setting(settings, name) or None for name in names}
     if values or as_json:
         print_one(values, as_json=as_json)
     else:
@@ -67,4 +67,11 @@ def _describe(settings: Sequence[Described], *, as_json: bool) -> None:
         print_list(rows, empty="", as_json=True)
         return
     for it in settings:
-        print(f"{it.variable}  ({it.default or 'no default'})\n    {it.text}\n")
+        print(f"{it.variable}{_default(it)}\n    {it.text}\n")
+
+
+def _default(setting: Described) -> str:
+    if setting.default:
+        return f"  ({setting.default})"
+    # A default that is no plain value is described by the text.
+    return "" if "default" in setting.text.lower() else "  (no default)"

@@ -13,7 +13,6 @@ from authapi.cli.terminal.tables import console, is_terminal, print_one
 from authapi.domain.monitoring.statistics import EventCount, Statistics
 from authapi.domain.monitoring.wording import pluralize
 from authapi.services import Services
-from authapi.services.monitoring.statistics import Versions
 
 
 def stats(
@@ -25,7 +24,10 @@ def stats(
     ] = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Print the numbers of accounts, logins, events, queued jobs and keys."""
+    """Print the numbers of accounts, logins, events, queued jobs and keys.
+
+    With --watch and --json, JSON lines.
+    """
 
     async def work(services: Services) -> None:
         while True:
@@ -35,7 +37,13 @@ def stats(
             )
             if watch is not None and is_terminal():
                 console().clear()
-            _print(found, versions, as_json=as_json)
+            if as_json:
+                _print_json(found, indent=2 if watch is None else None)
+            else:
+                print_one(
+                    {**_row(found), "database": versions.database, "schema": versions.schema},
+                    as_json=False,
+                )
             sys.stdout.flush()
             if watch is None:
                 return
@@ -44,15 +52,10 @@ def stats(
     run_with_services(work, keys="locked")
 
 
-def _print(found: Statistics, versions: Versions, *, as_json: bool) -> None:
-    if as_json:
-        from authapi.web.schemas.monitoring.statistics import StatisticsOut  # pydantic models
+def _print_json(found: Statistics, *, indent: int | None) -> None:
+    from authapi.web.schemas.monitoring.statistics import StatisticsOut  # pydantic models
 
-        print(json.dumps(StatisticsOut.of(found).model_dump(mode="json"), indent=2))
-        return
-    print_one(
-        {**_row(found), "database": versions.database, "schema": versions.schema}, as_json=False
-    )
+    print(json.dumps(StatisticsOut.of(found).model_dump(mode="json"), indent=indent))
 
 
 def _row(found: Statistics) -> dict[str, object]:

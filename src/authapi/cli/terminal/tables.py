@@ -17,7 +17,7 @@ Row = Mapping[str, object]
 _GAP = 2
 """Columns of the terminal between two columns of a table."""
 _NOTHING = as_text(None)
-_KEYS = frozenset({"id", "kid", "email"})
+_KEYS = frozenset({"id", "kid", "email", "app_secret"})
 _MAX_SQUEEZE = 1.5
 """How much wider than the terminal a table may be; beyond, each row is a block of its own."""
 _MAX_KEY = 40
@@ -34,6 +34,8 @@ class Continuation:
     """The value of the option; also the member `next` of the JSON."""
     total: int | None = None
     """The length of the list, if it was counted."""
+    is_later: bool = False
+    """Whether entries precede these: an earlier list ended before them."""
 
 
 def print_list(
@@ -58,10 +60,14 @@ def print_list(
     if not rows:
         print(empty, file=sys.stderr)
     if more is not None:
-        total = "the first" if more.total is None else f"{len(rows):,} of"
-        count = len(rows) if more.total is None else more.total
         goes_on = printable(f"{more.option} {shlex.quote(more.value)}")
-        print(f"{total} {count:,}, next: {goes_on}", file=sys.stderr)
+        print(f"{_part(len(rows), more)}, next: {goes_on}", file=sys.stderr)
+
+
+def _part(count: int, more: Continuation) -> str:
+    if more.is_later:
+        return f"{count:,} more"
+    return f"the first {count:,}" if more.total is None else f"{count:,} of {more.total:,}"
 
 
 def print_rows(rows: Sequence[Row], *, plain: bool = False) -> None:
@@ -161,12 +167,12 @@ def _print_table(names: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
 
 
 def _print_members(members: Iterable[tuple[str, str]]) -> None:
-    from rich.table import Table
+    from rich.cells import cell_len
     from rich.text import Text
 
-    table = Table.grid(padding=(0, _GAP, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in members:
-        table.add_row(Text(name), Text(text))
-    console().print(table)
+    rows, target = list(members), console()
+    width = max((cell_len(name) for name, _ in rows), default=0) + _GAP
+    for name, text in rows:
+        # The terminal breaks a long value, so that it can be copied in one piece.
+        shown = Text.assemble((name, "bold"), " " * (width - cell_len(name)), text)
+        target.print(shown, soft_wrap=True)

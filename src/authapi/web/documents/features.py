@@ -4,7 +4,7 @@ Their routes stay: they refuse requests and say why.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from authapi.services.factors.webauthn.relying_party import can_add_passkeys, is_available
 from authapi.settings import Settings
@@ -38,13 +38,20 @@ _PASSKEY_LOGIN = ("POST /login/passkey", "POST /login/passkey/options")
 
 
 def omit_disabled(
-    document: Document, own_operations: dict[tuple[str, str], Document], runtime: Runtime
+    document: Document,
+    own_operations: dict[tuple[str, str], Document],
+    runtime: Runtime,
+    *,
+    without_strategy: Sequence[Document],
 ) -> None:
-    """Removes what is switched off from `document` and `own_operations`, with its schemas."""
+    """Removes what is switched off from `document` and `own_operations`, with its schemas.
+
+    The operations `without_strategy` are no longer in them; their schemas go too.
+    """
     if not isinstance(runtime.settings, Settings):
         return  # a resource server has none of these features
     disabled = set(_disabled(runtime.settings, runtime))
-    removed: list[Document] = []
+    removed = [*without_strategy]
     for method, path in list(own_operations):
         if f"{method} {path.removeprefix(runtime.settings.prefix)}" in disabled:
             removed.append(own_operations.pop((method, path)))

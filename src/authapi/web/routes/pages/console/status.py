@@ -9,9 +9,7 @@ from starlette.responses import Response
 
 from authapi.domain.monitoring.statistics import HOURS, EventCounts
 from authapi.settings.descriptions import changed_settings, described_settings
-from authapi.settings.service import Settings
 from authapi.web.routes.pages.console.caller import Administrator, router_for, shown
-from authapi.web.routes.pages.console.webhooks import origin_of
 
 router = router_for("/status")
 
@@ -60,8 +58,7 @@ def _bars(counts: Sequence[int], highest: int, *, at: int) -> str:
 async def show_status(caller: Administrator) -> Response:
     """Show how the service does; with `show=settings`, all of its settings."""
     settings = caller.services.settings
-    values = {**described_settings(settings), "webhook_urls": receivers_of(settings)}
-    described = {name: as_text(value) for name, value in values.items()}
+    described = {name: as_text(value) for name, value in described_settings(settings).items()}
     if caller.request.query_params.get("show") == _ALL:
         return caller.render("console-settings", kept=("show",), settings=described)
     diagnose, statistics = caller.runtime.diagnose, caller.services.statistics
@@ -76,11 +73,6 @@ async def show_status(caller: Administrator) -> Response:
         settings={name: described[name] for name in changed_settings(settings)},
         all_settings=caller.address("status", show=_ALL),
     )
-
-
-def receivers_of(settings: Settings) -> list[str]:
-    """Returns the URLs of webhooks as the page of the webhooks shows them, without their paths."""
-    return [origin_of(url) for url in settings.webhook_urls]
 
 
 def as_text(value: object) -> str:

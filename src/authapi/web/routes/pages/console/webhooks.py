@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
@@ -11,6 +10,7 @@ from authapi.domain.identity import Identity
 from authapi.errors import DeliveryFailed, MalformedRequest, NotFound
 from authapi.services.queues.administration import QueueState
 from authapi.services.webhooks import KIND
+from authapi.settings.descriptions import origin_of
 from authapi.web.pages.rendering import EMPTY, Form
 from authapi.web.routes.pages.account.sudo import PROOF_FIELDS, needs_of, prove
 from authapi.web.routes.pages.console.caller import (
@@ -106,11 +106,3 @@ async def _receivers(caller: Administrator) -> Sequence[Receiver]:
         if key not in configured and (state.waiting or state.given_up)
     ]
     return [*found, *others]
-
-
-def origin_of(url: str) -> str:
-    """Returns the scheme and the host: the rest of the URL of a receiver is often a secret."""
-    parts = urlsplit(url)
-    # Without a user name and a password.
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}"
