@@ -70,7 +70,11 @@ async def test_an_event_of_a_long_pause_is_found(
 
 def test_lines_of_json_until_ctrl_c(run: Run, tmp_path: Path) -> None:
     assert run("users", "create", "a@example.com", text=PASSWORD).returncode == 0
-    command = [sys.executable, "-m", "authapi", "events", "tail", "--json", "--interval", "0.1"]
+    # A job in the background of a shell ignores SIGINT, and so do the processes that it starts.
+    heeding = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    heeding += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", heeding, "-m", "authapi"]
+    command += ["events", "tail", "--json", "--interval", "0.1"]
     with subprocess.Popen(
         [*command, "--type", "account_registered"],
         env=environment_in(tmp_path),
