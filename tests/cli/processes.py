@@ -12,6 +12,21 @@ ACCOUNT = {"email": "alice@example.com", "password": "correct horse battery stap
 Result = subprocess.CompletedProcess[str]
 
 
+_HEEDING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, "-m", "authapi", *sys.argv[1:]])
+"""
+
+
+def heeding_interrupts(*arguments: str) -> list[str]:
+    """Returns the command that runs `authapi` so that SIGINT ends it.
+
+    A job in the background of a shell ignores SIGINT, and so do the processes that it starts.
+    """
+    return [sys.executable, "-c", _HEEDING, *arguments]
+
+
 def environment_in(folder: Path, **variables: str) -> dict[str, str]:
     """Returns an environment with only `PATH`, a data folder below `folder`, and `variables`."""
     return {

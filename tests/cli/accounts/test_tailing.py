@@ -4,7 +4,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +18,7 @@ from authapi.domain.events import EventFilter, EventType
 from authapi.services import Services
 from authapi.settings import Settings
 from tests.cli.conftest import Run
-from tests.cli.processes import environment_in
+from tests.cli.processes import environment_in, heeding_interrupts
 from tests.storage.rows import store_login
 
 PASSWORD = "correct horse battery staple"
@@ -70,11 +69,7 @@ async def test_an_event_of_a_long_pause_is_found(
 
 def test_lines_of_json_until_ctrl_c(run: Run, tmp_path: Path) -> None:
     assert run("users", "create", "a@example.com", text=PASSWORD).returncode == 0
-    # A job in the background of a shell ignores SIGINT, and so do the processes that it starts.
-    heeding = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-    heeding += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    command = [sys.executable, "-c", heeding, "-m", "authapi"]
-    command += ["events", "tail", "--json", "--interval", "0.1"]
+    command = heeding_interrupts("events", "tail", "--json", "--interval", "0.1")
     with subprocess.Popen(
         [*command, "--type", "account_registered"],
         env=environment_in(tmp_path),

@@ -3,11 +3,10 @@
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.cli.conftest import Run
-from tests.cli.processes import environment_in
+from tests.cli.processes import environment_in, heeding_interrupts
 
 
 def test_numbers_are_printed_and_no_key_is_made(run: Run, tmp_path: Path) -> None:
@@ -28,7 +27,7 @@ def test_numbers_are_printed_and_no_key_is_made(run: Run, tmp_path: Path) -> Non
 def test_a_watch_as_json_prints_a_document_on_each_line(run: Run, tmp_path: Path) -> None:
     assert run("stats").returncode == 0  # the database exists
     with subprocess.Popen(
-        [sys.executable, "-m", "authapi", "stats", "--watch", "0.5", "--json"],
+        heeding_interrupts("stats", "--watch", "0.5", "--json"),
         env=environment_in(tmp_path),
         cwd=tmp_path,
         stdout=subprocess.PIPE,

@@ -1,5 +1,6 @@
 """Standard streams that are closed, full, or of an encoding with few characters."""
 
+import io
 import json
 import os
 import shlex
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from authapi.cli.terminal.streams import is_full
+from authapi.cli.terminal.streams import is_full, write_utf8
 from tests.cli.conftest import Run
 from tests.cli.processes import environment_in
 
@@ -97,3 +98,12 @@ def test_errors_of_named_files_are_no_full_output() -> None:
     assert is_full(OSError(28, "No space left on device"))
     assert not is_full(OSError(28, "No space left on device", "/data/secret"))
     assert not is_full(OSError(2, "No such file"))
+
+
+def test_a_file_is_utf8_whatever_the_locale_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    write_utf8()
+    sys.stdout.write("名前🐎\n")
+    sys.stdout.flush()
+    assert written.getvalue().decode() == "名前🐎\n"

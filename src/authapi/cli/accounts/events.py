@@ -12,6 +12,7 @@ from authapi.cli.accounts.tailing import follow
 from authapi.cli.services import as_id, find_user, parse_id, parse_moment, run_with_services
 from authapi.cli.terminal.options import JSONOption, PlainOption
 from authapi.cli.terminal.progress import Progress
+from authapi.cli.terminal.streams import write_utf8
 from authapi.cli.terminal.tables import Continuation, print_list
 from authapi.cli.terminal.texts import as_text
 from authapi.crypto.ids import first_id_at
@@ -106,6 +107,7 @@ def export(
 ) -> None:
     """Write all events to standard output, newest first."""
     chosen = EVENT_FILE_FORMATS[form]
+    write_utf8()
     progress, count = Progress(), 0
 
     def write(page: Sequence[Event]) -> str:

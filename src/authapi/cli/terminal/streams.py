@@ -51,3 +51,9 @@ def _null(mode: Literal["r", "w"]) -> io.TextIOWrapper:
     file = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  # until the process ends
     os.set_inheritable(file.fileno(), True)  # as a standard stream is: workers have it too
     return file
+
+
+def write_utf8() -> None:
+    """Makes standard output UTF-8, for files that do not depend on the locale."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="strict")
