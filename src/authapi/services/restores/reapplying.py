@@ -113,7 +113,8 @@ class EventReplay:
 
         Ends of a session end it. `sessions_ended` ends all sessions and tokens that the account had
         then. After a change of the password, the account has none until its owner chooses one with
-        a mailed link, or an operator sets it. The other events take away what they took away.
+        a mailed link, or an operator sets it. The other events take away what they took away. The
+        hooks of the application run for each event, and may refuse it.
 
         Raises StorageUnavailable if the database does not answer: what was repeated until then
         stays, and another run goes on.
@@ -169,7 +170,11 @@ class EventReplay:
                 await delete_account(store, self._audit, self._hooks, user, self._settings)
                 return "applied"  # with an event of its own
             await self._apply(store, event, user, is_undone=is_undone)
-            await store.events.add(_stored(event))
+            stored = _stored(event)
+            await store.events.add(stored)
+            if stored.type in self._hooks.event_types:
+                # The tables of the application may be as old as ours.
+                await self._hooks.run_event(stored, store.transaction)
         return "applied"
 
     async def _apply(
