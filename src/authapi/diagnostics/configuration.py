@@ -124,7 +124,7 @@ def check_mail(subject: Subject) -> Iterator[Finding]:
     """Whether mail can be sent."""
     settings = subject.settings
     if settings.env == "production" and not settings.sends_mail:
-        fact = "off: nobody can confirm an address or reset a password"
+        fact = "off: no address can be confirmed, and no password reset"
         yield Finding.advising("mail", "warning", fact, "set AUTHAPI_MAIL_URL")
         return
     yield run_check("mail", lambda: asyncio.run(_check_mail(subject)))

@@ -80,7 +80,7 @@ def test_no_color_is_honoured(terminal: Shown, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_narrow_terminal_hides_empty_columns_and_keeps_ids(terminal: Shown) -> None:
     identifier = "01a21b1c-1a2b-7c3d-8e4f-5a6b7c8d9e0f"
-    row = {"id": identifier, "name": None, "email": "somebody@example.com", "username": None}
+    row = {"id": identifier, "name": None, "email": "long.name@example.com", "username": None}
     shown = terminal(partial(print_rows, [row, row]))
     assert shown.count(identifier) == 2
     assert "username" not in shown
@@ -109,7 +109,7 @@ def test_secrets_on_a_terminal_are_in_one_piece(terminal: Shown) -> None:
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
     assert lines == ["名            b", f"access_token  {token}"]
     secret = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-    row = {"email": "somebody@example.com", "name": "Somebody Long", "app_secret": secret}
+    row = {"email": "long.name@example.com", "name": "A Long Name", "app_secret": secret}
     assert secret in terminal(partial(print_rows, [row]))
 
 

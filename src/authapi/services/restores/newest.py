@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from authapi.clock import now
@@ -185,16 +185,14 @@ async def describe_restore(database: Database, settings: Settings) -> str | None
     return await NewestEvent(database, settings).check(remember=False)
 
 
-class _Place:
-    """Somewhere that outlives the database."""
+class _Place(Protocol):
+    """A place that outlives the database."""
 
     async def read(self) -> _Seen | None:
         """Returns what it remembers, or None."""
-        raise NotImplementedError
 
     async def write(self, seen: _Seen) -> None:
         """Replaces what it remembers, if it can."""
-        raise NotImplementedError
 
 
 class _File(_Place):

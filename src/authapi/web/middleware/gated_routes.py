@@ -306,7 +306,7 @@ def _divided(
 ) -> tuple[list[GateOf], list[Dependant]]:
     """Returns the gates that come first, with the parameters that get their results; and the rest.
 
-    One gate is asked once, whatever the number of parameters, as FastAPI asks it.
+    A gate is asked once, also for several parameters, as FastAPI asks it.
     """
     gates: dict[Gate[object], list[str]] = {}
     for index, each in enumerate(dependencies):
