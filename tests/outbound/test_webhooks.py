@@ -112,7 +112,7 @@ async def test_a_rolled_back_event_is_not_sent(
 async def test_deleting_an_account_sends_an_event(receiver: Receiver, database_url: str) -> None:
     async with served(database_url, receiver) as api:
         alice = await api.create_user()
-        await api.services.accounts.administration.delete(alice.id)
+        await api.services.accounts.deletion.delete(alice.id)
         await api.services.outbox.drain()
     assert sorted(types(receiver)) == ["account_deleted", "account_registered"]
     assert {found.document["data"]["user_id"] for found in receiver.received} == {str(alice.id)}

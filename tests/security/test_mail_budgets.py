@@ -179,7 +179,7 @@ async def test_requests_for_a_reserved_address_consume_no_mails(api: Client) -> 
 async def test_rejected_open_registration_consumes_no_mail(open_api: Client) -> None:
     user = await account(open_api)
     await several(open_api, register)
-    await open_api.services.accounts.administration.delete(user.id)
+    await open_api.services.accounts.deletion.delete(user.id)
     await register(open_api)
     assert await mails(open_api) == {"confirm": 1}
 
@@ -190,7 +190,7 @@ async def test_repeated_registrations_of_an_address_send_limited_mails(open_api:
         await register(open_api)
         sent += (await mails(open_api))["confirm"]
         found = await open_api.services.accounts.profiles.find_by_email(parse_email(ALICE))
-        await open_api.services.accounts.administration.delete(found.id)
+        await open_api.services.accounts.deletion.delete(found.id)
     assert sent == LIMIT
 
 
@@ -249,7 +249,7 @@ async def test_notices_are_counted_by_address_and_not_by_account(api: Client) ->
         user = await account(api, confirmed=False)
         await notice(api)
         notices += (await mails(api))["token_created"]
-        await api.services.accounts.administration.delete(user.id)
+        await api.services.accounts.deletion.delete(user.id)
     assert notices == LIMIT
 
 

@@ -110,7 +110,7 @@ async def test_recreated_accounts_get_one_mail_over_the_limit(api: Client) -> No
             user = await account(api, ALICE)
             await ask(api, "/password/forgot", 1)
             sent = len(await mail_kinds(api.services, ALICE))
-            await api.services.accounts.administration.delete(user.id)
+            await api.services.accounts.deletion.delete(user.id)
             assert sent <= 1
         user = await account(api, ALICE)
         assert await ask(api, "/password/forgot") == 0, "the extra mail of this half hour is used"

@@ -414,7 +414,7 @@ async def delete_another(harness: Harness, one: Person, two: Person) -> None:
     administration = harness.services.accounts.administration
     await administration.change(one.id, {"is_superuser": True})
     actor = replace(one.caller, user=replace(one.user, is_superuser=True))
-    await administration.delete(two.id, actor=actor)
+    await harness.services.accounts.deletion.delete(two.id, actor=actor)
 
 
 async def import_accounts(harness: Harness, one: Person, two: Person) -> None:
@@ -756,8 +756,8 @@ OPERATIONS: dict[str, Operation] = {
     "end a login": end_login,
     "end a token": end_token,
     "administer one another": administer_one_another,
-    "delete by a superuser": lambda harness, one, _: (
-        harness.services.accounts.administration.delete(one.id, actor=harness.root)
+    "delete by a superuser": lambda harness, one, _: harness.services.accounts.deletion.delete(
+        one.id, actor=harness.root
     ),
     "delete another": delete_another,
     "import": import_accounts,

@@ -172,7 +172,7 @@ async def test_a_live_session_can_write(services_on_each: Services, write: str) 
 async def test_no_write_for_a_deleted_account(services_on_each: Services, write: str) -> None:
     account = await services_on_each.accounts.registration.create(ALICE, PASSWORD)
     caller = await log_in(services_on_each)
-    await services_on_each.accounts.administration.delete(account.id)
+    await services_on_each.accounts.deletion.delete(account.id)
     with pytest.raises((InvalidCredential, NotFound)):
         await WRITES[write](services_on_each, caller)
 

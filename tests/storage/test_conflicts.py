@@ -166,7 +166,7 @@ def test_every_retried_call_is_covered() -> None:
         *("AllSessions._record", "AllSessions._end_batch", "AllSessions._discard_batch"),
         *("EventReplay._record", "EventReplay._reapply"),
         *("Administration.invite", "Administration.resend_invitation", "Administration.change"),
-        *("Administration.end_sessions", "Administration.delete", "AccountImporter._add"),
+        *("Administration.end_sessions", "Deletion.delete", "AccountImporter._add"),
         *("PersonalTokens.create", "PersonalTokens.end_own", "RefreshTokens.refresh"),
         *("SecretScanning._end_session", "TokenRevocation._end_session"),
         *("TokenRevocation.revoke_exchanged", "NewDevices.disown"),

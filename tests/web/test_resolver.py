@@ -487,7 +487,7 @@ async def test_all_invalid_credentials_have_the_same_body(make_settings: Setting
     async with opened(make_settings(strategies=ALL), **gates) as api:
         alice = await api.create_user()
         good = await credentials(api, alice)
-        await api.services.accounts.administration.delete(alice.id)
+        await api.services.accounts.deletion.delete(alice.id)
         sent = [{}, *good.values(), {"Authorization": "Bearer x"}, {"Cookie": "authapi=x"}]
         bodies = [
             refusal(await api.get(f"/{name}", headers=headers))

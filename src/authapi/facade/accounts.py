@@ -188,7 +188,7 @@ class Accounts:
         """
         _check_id(user_id)
         async with self._joined() as services:
-            await services.accounts.administration.delete(user_id)
+            await services.accounts.deletion.delete(user_id)
 
     async def _change(self, user_id: UUID, changes: AccountChanges) -> User:
         _check_id(user_id)

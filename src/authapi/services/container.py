@@ -228,7 +228,7 @@ class Services:
         accounts = AccountServices(
             access=AccountAccess(database, audit),
             administration=Administration(
-                database, audit, email_tokens, mail, hooks, own_columns, settings
+                database, audit, email_tokens, mail, own_columns, settings
             ),
             authentication=authentication,
             deferred_requests=deferred_requests,

@@ -184,7 +184,7 @@ class StrategyContract(AuthenticationContract):
         harness = each_harness
         good = await self.obtain(harness, harness.alice)
         assert (await harness.get("/async", good)).status_code == 200
-        await harness.api.services.accounts.administration.delete(harness.alice.id)
+        await harness.api.services.accounts.deletion.delete(harness.alice.id)
         refused = await harness.get("/async", good)
         assert refusal(refused) == refusal(await harness.get("/async"))
 

@@ -101,7 +101,7 @@ async def test_pages_list_every_account_once_in_order(services: Services, order:
             break
         after = page.next
         # Accounts are added and deleted between pages, also the last account of a page.
-        await services.accounts.administration.delete(page.items[-1].id)
+        await services.accounts.deletion.delete(page.items[-1].id)
         async with services.database.transaction() as store:
             early, late = now() - timedelta(days=9), now() + timedelta(days=9)
             for name, at in ((f"0{len(seen)}", early), (f"zz{len(seen)}", late)):
@@ -221,7 +221,7 @@ async def test_one_of_two_concurrent_removals_of_the_last_superusers_succeeds(
         pair = [await a_superuser(services, f"{name}{number}@example.com") for name in "ab"]
         others = await superusers(services) - {user.id for user in pair}
         for user_id in others:
-            await services.accounts.administration.delete(user_id)
+            await services.accounts.deletion.delete(user_id)
         going: list[Awaitable[object]]
         if how == "command":
             change = services.accounts.administration.change
@@ -247,11 +247,11 @@ async def test_one_superuser_remains_after_any_concurrent_removals(services: Ser
         results = await asyncio.gather(
             administration.change(first.id, {"is_superuser": False}),
             administration.change(second.id, {"is_active": False}),
-            administration.delete(third.id),
+            accounts.deletion.delete(third.id),
             accounts.deletion.delete_own(acting(fourth)),
             administration.change(fifth.id, {"is_active": False}),
             administration.change(sixth.id, {"is_superuser": False}, actor=acting(first)),
-            *(administration.delete(user_id) for user_id in rest),
+            *(accounts.deletion.delete(user_id) for user_id in rest),
             return_exceptions=True,
         )
         for item in results:
@@ -271,7 +271,7 @@ async def test_the_last_superuser_cannot_be_removed(services: Services) -> None:
         with pytest.raises(LastSuperuser):
             await administration.change(ada.id, changes)
     with pytest.raises(LastSuperuser):
-        await administration.delete(ada.id)
+        await services.accounts.deletion.delete(ada.id)
     with pytest.raises(LastSuperuser):
         await services.accounts.deletion.delete_own(acting(ada))
     with pytest.raises(LastSuperuser):
@@ -297,7 +297,7 @@ async def test_a_superuser_cannot_act_on_their_own_account(services: Services) -
         with pytest.raises(OwnAccount):
             await administration.change(ada.id, changes, actor=me)
     with pytest.raises(OwnAccount):
-        await administration.delete(ada.id, actor=me)
+        await services.accounts.deletion.delete(ada.id, actor=me)
     assert await services.accounts.profiles.find(ada.id) == ada
     assert (await administration.change(ada.id, {"name": "Ada"}, actor=me)).name == "Ada"
 
@@ -310,7 +310,7 @@ async def test_a_demoted_superuser_is_refused_inside_the_transaction(services: S
     acts: list[Callable[[], Awaitable[object]]] = [
         lambda: administration.change(carol.id, {"name": "x"}, actor=former),
         lambda: administration.end_sessions(carol.id, actor=former),
-        lambda: administration.delete(carol.id, actor=former),
+        lambda: services.accounts.deletion.delete(carol.id, actor=former),
         lambda: administration.invite(parse_email("x@example.com"), actor=former),
     ]
     await administration.change(bob.id, {"is_superuser": False}, actor=acting(ada))
@@ -321,7 +321,7 @@ async def test_a_demoted_superuser_is_refused_inside_the_transaction(services: S
     for act in acts:
         with pytest.raises(InvalidCredential):
             await act()
-    await administration.delete(bob.id)
+    await services.accounts.deletion.delete(bob.id)
     for act in acts:
         with pytest.raises(InvalidCredential):
             await act()
@@ -350,10 +350,10 @@ async def test_each_event_names_the_actor(services: Services) -> None:
             await administration.change(carol.id, changes, actor=me)
         assert len(await last_events(services, carol.id, 99)) == count + 2
         assert await last_events(services, carol.id, 1) == [(kind, ada.id)]
-    await administration.delete(carol.id, actor=me)
+    await services.accounts.deletion.delete(carol.id, actor=me)
     assert await last_events(services, carol.id, 1) == [(EventType.ACCOUNT_DELETED, ada.id)]
     with pytest.raises(NotFound):
-        await administration.delete(carol.id, actor=me)
+        await services.accounts.deletion.delete(carol.id, actor=me)
 
 
 async def test_change_applies_all_changes_or_none(services: Services) -> None:
@@ -397,7 +397,7 @@ async def test_invite_creates_account_token_and_mail_or_nothing(
             await services.accounts.administration.invite(parse_email("dan@example.com"))
     assert len(sql(url, "SELECT id FROM authapi_users")) == 1
     assert len(sql(url, "SELECT id FROM authapi_email_tokens")) == 1
-    await services.accounts.administration.delete(carol.id)
+    await services.accounts.deletion.delete(carol.id)
     assert sql(url, "SELECT id FROM authapi_email_tokens") == []
 
 

@@ -251,7 +251,7 @@ Change = Callable[[Services, User], Awaitable[object]]
                 user.id, {"is_active": False}
             ),
         ),
-        ("jwt", lambda services, user: services.accounts.administration.delete(user.id)),
+        ("jwt", lambda services, user: services.accounts.deletion.delete(user.id)),
     ],
     ids=["password", "deactivated", "deleted"],
 )
@@ -456,14 +456,14 @@ async def test_calls_on_a_deleted_account_raise_not_found(services_on_each: Serv
     user = await accounts.registration.create(ALICE, PASSWORD)
     assert await accounts.profiles.find_by_email(parse_email("alice@example.com")) == user
     assert await stored_users(services_on_each.database) == [user]
-    await accounts.administration.delete(user.id)
+    await accounts.deletion.delete(user.id)
     for attempt in (
         accounts.profiles.find(user.id),
         accounts.profiles.find_by_email(ALICE),
         accounts.profiles.edit(user.id, {"name": "x"}, is_stale=lambda _: False),
         accounts.administration.change(user.id, {"is_active": True}),
         accounts.passwords.set(user.id, PASSWORD),
-        accounts.administration.delete(user.id),
+        accounts.deletion.delete(user.id),
     ):
         with pytest.raises(NotFound):
             await attempt

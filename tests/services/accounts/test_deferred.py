@@ -96,7 +96,7 @@ async def test_requests_for_a_deleted_account_send_no_mail(services: Services) -
     alice = await services.accounts.registration.create(ALICE, PASSWORD)
     await services.accounts.deferred_requests.submit("reset", ALICE)
     await ask_change(services, alice)
-    await services.accounts.administration.delete(alice.id)
+    await services.accounts.deletion.delete(alice.id)
     # The entry of the account was deleted with it. The other entry finds no account.
     assert len(await requests_of(services)) == 1
     assert await sent_mail(services) == []

@@ -93,7 +93,7 @@ async def test_account_of_another_user(api_on_each: Client, user: User) -> None:
 async def test_service_raises(api_on_each: Client, user: User) -> None:
     accounts = api_on_each.services.accounts
     with pytest.raises(AccountInUse):
-        await accounts.administration.delete(user.id)
+        await accounts.deletion.delete(user.id)
     async with api_on_each.services.database.read() as store:
         assert await store.users.find(user.id) == user
 

@@ -398,7 +398,7 @@ async def test_link_of_an_account_that_is_deactivated_or_deleted_does_not_work(
     await services.accounts.administration.change(alice.id, {"is_active": False})
     with pytest.raises(InvalidOneTimeSecret):
         await services.accounts.new_devices.disown(secret)
-    await services.accounts.administration.delete(alice.id)
+    await services.accounts.deletion.delete(alice.id)
     with pytest.raises(InvalidOneTimeSecret):
         await services.accounts.new_devices.disown(secret)
 

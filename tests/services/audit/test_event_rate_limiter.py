@@ -240,7 +240,7 @@ async def test_a_refusal_after_the_deletion_of_the_account_names_no_account(
 ) -> None:
     """The deletion has anonymized the events of the account; none may name it afterwards."""
     user = await service.api.create_user()
-    await service.api.services.accounts.administration.delete(user.id)
+    await service.api.services.accounts.deletion.delete(user.id)
     audit = service.api.services.audit
     assert await audit.record_separately(EventType.LOGIN_REFUSED, user_id=user.id)
     query = sa.select(event_rows.c.user_id).where(event_rows.c.type == "login_refused")

@@ -337,7 +337,7 @@ async def test_rename_and_deletion(api: Client, alice: User, watch: EventWatcher
     assert found["request_id"] == response.headers["x-request-id"]
     # A second deletion records nothing.
     with pytest.raises(NotFound):
-        await api.services.accounts.administration.delete(alice.id)
+        await api.services.accounts.deletion.delete(alice.id)
     assert await watch.since() == []
 
 

@@ -175,6 +175,6 @@ async def test_an_ended_session_changes_nothing(harness: Harness, change: Change
     await harness.services.sessions.end_all(person.id)
     with pytest.raises(InvalidCredential):
         await change(harness, app.caller)
-    await harness.services.accounts.administration.delete(person.id)
+    await harness.services.accounts.deletion.delete(person.id)
     with pytest.raises(NotFound):
         await change(harness, app.caller)

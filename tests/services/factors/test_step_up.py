@@ -241,7 +241,7 @@ async def test_a_factor_that_is_removed_between_check_and_use(
     monkeypatch.setattr(step_up, "_use", overtaken)
     with pytest.raises(WrongCode):
         await step_up.prove(app.caller, code=app.code(), new_secret_hash=None)
-    await harness.services.accounts.administration.delete(person.id)
+    await harness.services.accounts.deletion.delete(person.id)
     with pytest.raises((NotFound, WrongCode)):
         await step_up.prove(app.caller, code=app.code(), new_secret_hash=None)
 

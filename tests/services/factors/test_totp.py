@@ -294,7 +294,7 @@ async def test_an_ended_session_adds_nothing(harness: Harness) -> None:
         await harness.services.factors.totp.begin(person.caller)
     with pytest.raises(InvalidCredential):
         await confirm(harness, person, pyotp.TOTP(secret).now())
-    await harness.services.accounts.administration.delete(person.id)
+    await harness.services.accounts.deletion.delete(person.id)
     with pytest.raises(NotFound):
         await confirm(harness, person, pyotp.TOTP(secret).now())
 

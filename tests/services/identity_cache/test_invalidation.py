@@ -152,7 +152,7 @@ Change = Callable[[Services, Caller], Awaitable[object]]
 
 
 async def delete(services: Services, caller: Caller) -> None:
-    await services.accounts.administration.delete(caller.user.id)
+    await services.accounts.deletion.delete(caller.user.id)
 
 
 async def identity(services: Services, caller: Caller) -> Identity:

@@ -110,5 +110,5 @@ async def test_deleting_an_account_deletes_its_queued_mail(
     await api.services.outbox.stop()
     await api.services.accounts.passwords.set(alice.id, NEW)
     assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(1,)]
-    await api.services.accounts.administration.delete(alice.id)
+    await api.services.accounts.deletion.delete(alice.id)
     assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]

@@ -57,7 +57,7 @@ async def test_what_is_gone_counts_zero(sqlite_url: str) -> None:
         metrics = Metrics({})
         numbers = StoredNumbers(services.database, metrics, services.settings)
         await numbers.count()
-        await services.accounts.administration.delete(person.id)
+        await services.accounts.deletion.delete(person.id)
         await numbers.count()
     found = gauges(metrics)
     assert found['authapi_sessions{kind="session"}'] == 0

@@ -126,7 +126,7 @@ async def test_a_restored_backup_is_brought_up_to_date(
         await administration.change(people["back"].id, {"is_active": False})
         await administration.change(people["back"].id, {"is_active": True})
         await administration.change(people["demoted"].id, {"is_superuser": False})
-        await administration.delete(people["deleted"].id)
+        await services.accounts.deletion.delete(people["deleted"].id)
         await services.accounts.passwords.set(people["changed"].id, NEW_PASSWORD)
         await services.accounts.passwords.reset(link, NEW_PASSWORD)
         await services.sessions.end_all(people["ended"].id)

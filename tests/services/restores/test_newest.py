@@ -228,7 +228,7 @@ async def test_erased_events_are_no_restore(
             await create_person(services, confirmed=True)
             person = await create_person(services, confirmed=True)
         async with started(sqlite_url, tmp_path / "other", deleted_events=mode) as services:
-            await services.accounts.administration.delete(person.id)
+            await services.accounts.deletion.delete(person.id)
         async with started(sqlite_url, tmp_path, deleted_events=mode):
             assert not is_warned(caplog), mode
 

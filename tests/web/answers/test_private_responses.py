@@ -201,7 +201,7 @@ async def test_cookie_is_removed_for_every_reason_of_its_end(api: Client, how: s
         case "deactivated":
             await services.accounts.administration.change(alice.id, {"is_active": False})
         case "deleted":
-            await services.accounts.administration.delete(alice.id)
+            await services.accounts.deletion.delete(alice.id)
         case "ended":
             await services.sessions.end_all(alice.id)
         case "password":

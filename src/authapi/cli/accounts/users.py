@@ -243,7 +243,7 @@ def delete(user: UserArgument, yes: YesOption = False) -> None:
         confirm(f"This deletes the account with {sessions} permanently")
 
     async def work(services: Services) -> None:
-        await services.accounts.administration.delete((await find_user(services, user)).id)
+        await services.accounts.deletion.delete((await find_user(services, user)).id)
 
     run_with_services(work)
     print("Deleted.")

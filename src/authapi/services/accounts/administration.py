@@ -24,7 +24,6 @@ from authapi.errors import (
     NotInvited,
     PreconditionFailed,
 )
-from authapi.services.accounts.deletion import delete_account
 from authapi.services.accounts.email_tokens import REVOKED_ON_ACCOUNT_CHANGE, EmailTokens
 from authapi.services.accounts.users import (
     add_user,
@@ -38,7 +37,6 @@ from authapi.services.accounts.users import (
 from authapi.services.audit import Audit
 from authapi.services.cursors import decode_cursor, encode_cursor
 from authapi.services.factors.reset import reset_factors
-from authapi.services.hooks import Hooks
 from authapi.services.mail import Mail, MailKind
 from authapi.services.own_columns import OwnColumns, ProfileInput
 from authapi.services.revalidation import lock_accounts, lock_target
@@ -71,7 +69,7 @@ def _never_stale(_: User) -> bool:
 
 
 class Administration:
-    """Lists, invites, changes and deletes accounts on behalf of `actor`.
+    """Lists, invites and changes accounts on behalf of `actor`.
 
     `actor` is a superuser, or None for an operator at the command line, who has no account. The
     events name the actor. Each change checks inside its transaction that the actor still is a
@@ -89,13 +87,11 @@ class Administration:
         audit: Audit,
         email_tokens: EmailTokens,
         mail: Mail,
-        hooks: Hooks,
         own_columns: OwnColumns,
         settings: Settings,
     ) -> None:
         self._database = database
         self._audit = audit
-        self._hooks = hooks
         self._own_columns = own_columns
         self._email_tokens = email_tokens
         self._mail = mail
@@ -284,18 +280,6 @@ class Administration:
         async with self._database.transaction() as store:
             user = await lock_target(store, user_id, actor=actor, allow_own=False)
             return await reset_factors(store, self._audit, self._mail, user, actor=actor)
-
-    @retry_on_conflict
-    async def delete(self, user_id: UUID, *, actor: Identity | None = None) -> None:
-        """Deletes an account with all that belongs to it.
-
-        Raises LastSuperuser, AccountInUse, OwnAccount if it is the account of `actor`, NotFound,
-        and the errors of the hooks.
-        """
-        async with self._database.transaction() as store:
-            await lock_superusers(store)
-            user = await lock_target(store, user_id, actor=actor, allow_own=False)
-            await delete_account(store, self._audit, self._hooks, user, self._settings, actor=actor)
 
     def _known_roles(self, roles: Collection[str]) -> frozenset[str]:
         if not self._settings.roles.keys() >= set(roles):

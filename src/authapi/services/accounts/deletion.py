@@ -1,5 +1,7 @@
 """Deletion of accounts, by their owners and by administrators."""
 
+from uuid import UUID
+
 from authapi.domain.client import Client, current_client, on_behalf_of
 from authapi.domain.events import EventType
 from authapi.domain.identity import Identity
@@ -8,7 +10,7 @@ from authapi.services.accounts.users import check_not_last_superuser, lock_super
 from authapi.services.audit import Audit
 from authapi.services.factors.removal import remove_all_factors
 from authapi.services.hooks import Hooks
-from authapi.services.revalidation import require_live_session
+from authapi.services.revalidation import lock_target, require_live_session
 from authapi.services.usernames import release_username
 from authapi.settings import Settings
 from authapi.storage import Database, Store
@@ -16,7 +18,11 @@ from authapi.storage.database import retry_on_conflict
 
 
 class Deletion:
-    """Deletes accounts for their owners."""
+    """Deletes accounts, for their owners, superusers and operators. Ids are never reused.
+
+    Each call raises LastSuperuser, AccountInUse, the errors of the hooks, and StorageUnavailable if
+    the database does not answer.
+    """
 
     def __init__(self, database: Database, audit: Audit, hooks: Hooks, settings: Settings) -> None:
         self._database = database
@@ -26,11 +32,10 @@ class Deletion:
 
     @retry_on_conflict
     async def delete_own(self, caller: Identity) -> None:
-        """Deletes the account of `caller`, if it still exists. Ids are never reused.
+        """Deletes the account of `caller`, if it still exists.
 
         The event of the deletion has no address and user agent of the client. Raises
-        InvalidCredential if the session of `caller` has ended, LastSuperuser, AccountInUse, the
-        errors of the hooks, and StorageUnavailable if the database does not answer.
+        InvalidCredential if the session of `caller` has ended.
         """
         client = Client(request_id=current_client().request_id)
         async with self._database.transaction() as store:
@@ -41,6 +46,19 @@ class Deletion:
                 return
             with on_behalf_of(lambda: client):
                 await delete_account(store, self._audit, self._hooks, row[0], self._settings)
+
+    @retry_on_conflict
+    async def delete(self, user_id: UUID, *, actor: Identity | None = None) -> None:
+        """Deletes an account on behalf of `actor`, as the methods of `Administration` act.
+
+        Raises NotFound, and OwnAccount if it is the account of `actor`. With an actor, raises
+        InvalidCredential if their session has ended, InsufficientAuthentication if it has not
+        proved their second factor, and SuperuserRequired if they are no longer a superuser.
+        """
+        async with self._database.transaction() as store:
+            await lock_superusers(store)
+            user = await lock_target(store, user_id, actor=actor, allow_own=False)
+            await delete_account(store, self._audit, self._hooks, user, self._settings, actor=actor)
 
 
 async def delete_account(

@@ -371,7 +371,7 @@ async def _deactivate(api: Client, alice: SecondFactors) -> None:
 
 
 async def _delete(api: Client, alice: SecondFactors) -> None:
-    await api.services.accounts.administration.delete(alice.user.id)
+    await api.services.accounts.deletion.delete(alice.user.id)
 
 
 async def _remove_factor(api: Client, alice: SecondFactors) -> None:

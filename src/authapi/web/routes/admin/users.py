@@ -190,9 +190,7 @@ async def send_reset_link(user_id: UUID, superuser: FreshSuperuser, request: Req
 @router.delete("/{user_id}", status_code=204, responses=problems(401, 403, 404, 409, 422, 429, 503))
 async def delete_user(user_id: UUID, superuser: FreshSuperuser, request: Request) -> None:
     """Delete an account and all its data. You cannot delete your own account here."""
-    await context_of(request).runtime.services.accounts.administration.delete(
-        user_id, actor=superuser
-    )
+    await context_of(request).runtime.services.accounts.deletion.delete(user_id, actor=superuser)
 
 
 def _representation(user: User) -> Representation:

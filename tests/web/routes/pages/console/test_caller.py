@@ -242,7 +242,7 @@ async def test_who_is_no_superuser_any_longer_sees_nothing(scene: Scene, change:
     if change == "signed out":
         await services.sessions.end_all(other.id)
     elif change == "deleted":
-        await administration.delete(other.id)
+        await services.accounts.deletion.delete(other.id)
     else:
         changes = {"demoted": {"is_superuser": False}, "deactivated": {"is_active": False}}
         await administration.change(other.id, changes[change])  # type: ignore[arg-type]  # one change

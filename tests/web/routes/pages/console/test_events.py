@@ -198,7 +198,7 @@ async def test_the_page_is_light(database_url: str) -> None:
 
 async def test_events_of_a_deleted_account_have_no_link(scene: Scene) -> None:
     await fill(scene)
-    await scene.api.services.accounts.administration.delete(scene.alice.id)
+    await scene.api.services.accounts.deletion.delete(scene.alice.id)
     page = await scene.browser.open(f"{PATH}?user={scene.alice.id}")
     assert rows_of(page)[0][1].startswith(str(scene.alice.id))
     assert not [

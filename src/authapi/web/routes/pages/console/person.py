@@ -166,7 +166,7 @@ async def _send_reset_link(change: Change) -> tuple[str, int]:
 
 
 async def _delete(change: Change) -> tuple[str, int]:
-    await change.caller.services.accounts.administration.delete(change.user_id, actor=change.actor)
+    await change.caller.services.accounts.deletion.delete(change.user_id, actor=change.actor)
     return "account-deleted", 0
 
 
