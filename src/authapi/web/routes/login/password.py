@@ -14,7 +14,6 @@ from starlette.responses import Response
 from authapi.crypto.password_normalization import MAX_LENGTH, is_too_long
 from authapi.crypto.secrets import new_secret
 from authapi.domain.email_address import EmailAddress
-from authapi.domain.factors.policy import asks_for_factor
 from authapi.domain.factors.values import TicketPurpose
 from authapi.domain.identity import Identity
 from authapi.domain.user import User
@@ -200,8 +199,7 @@ async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remem
     """
     services = context_of(request).runtime.services
     settings = services.settings
-    goes_on = asks_for_factor(proved.user, settings)
-    browser = new_secret() if goes_on and issuer.ambient else None
+    browser = new_secret() if issuer.ambient else None  # unused if the login is complete
     found = await services.logins.complete(
         proved, strategy=issuer.name, remember=remember, browser=browser
     )
