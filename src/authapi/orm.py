@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from authapi.storage.schema.orm import ORM, OnDelete, orm_of_environment
 
 if TYPE_CHECKING:
-    from authapi.storage.schema.rows import UserRow
+    from authapi.storage.models.accounts import UserRow
 
     users = orm_of_environment().users
     user_fk = orm_of_environment().user_fk

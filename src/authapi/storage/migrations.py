@@ -217,7 +217,7 @@ def _revisions() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def check(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
-    """Checks that our tables in the database match `models.py`. Ignores all other tables.
+    """Checks that our tables in the database match `storage.models`. Ignores all other tables.
 
     Raises ConfigurationError, with the difference, if they do not, and the errors of
     `require_current`.

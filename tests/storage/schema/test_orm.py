@@ -24,9 +24,9 @@ from authapi.domain.user import User
 from authapi.errors import ConfigurationError, ReadOnlyRow
 from authapi.orm import ORM, UserRow, user_fk, users
 from authapi.storage import Database
+from authapi.storage.models.accounts import UserRow as Columns
 from authapi.storage.names import DEFAULT_NAMES
 from authapi.storage.schema import described
-from authapi.storage.schema.rows import UserRow as Columns
 from authapi.testing import client
 from tests.storage.rows import a_user, store_user, sync_url
 

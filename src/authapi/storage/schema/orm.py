@@ -9,10 +9,11 @@ from sqlalchemy.sql.schema import SchemaItem
 
 from authapi.settings import load_table_settings
 from authapi.storage.models import tables_of
+from authapi.storage.models.accounts import UserRow
 from authapi.storage.names import DEFAULT_NAMES, TableNames
 from authapi.storage.schema import described
 from authapi.storage.schema.filters import OtherNames, ParentKey
-from authapi.storage.schema.rows import UserRow, map_users
+from authapi.storage.schema.rows import map_users
 
 OnDelete = Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
 """What the database does with a row that refers to an account which is deleted."""

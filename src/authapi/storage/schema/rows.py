@@ -1,45 +1,15 @@
-"""`UserRow`: the accounts for the ORM of an application, read-only."""
+"""Maps `UserRow`, the accounts for the ORM of an application, which are read-only."""
 
-from datetime import datetime
 from typing import Any, NoReturn
-from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.orm import Mapped, Mapper, object_session, registry
+from sqlalchemy.orm import Mapper, object_session, registry
 
 from authapi.domain.user import User
 from authapi.errors import ReadOnlyRow
+from authapi.storage.models.accounts import UserRow
 from authapi.storage.tables.users import user_columns
-
-
-class UserRow:
-    """An account, with the fields of `User`, for queries, joins and relationships.
-
-    The rows are read-only: flushing a new, changed or deleted one raises ReadOnlyRow. Accounts
-    change through authapi, which also records the event and invalidates cached identities. There is
-    no attribute for the hash of the password.
-    """
-
-    id: Mapped[UUID]
-    email: Mapped[str]
-    """The address as the user entered it, as in `User.email`."""
-    canonical_email: Mapped[str]
-    """The form of the address that is unique and by which authapi looks it up."""
-    name: Mapped[str | None]
-    is_active: Mapped[bool]
-    is_superuser: Mapped[bool]
-    email_confirmed_at: Mapped[datetime | None]
-    created_at: Mapped[datetime]
-    updated_at: Mapped[datetime]
-    locale: Mapped[str | None]
-    roles: Mapped[frozenset[str]]
-    username: Mapped[str | None]
-    """The user name in the case that its owner chose, as in `User.username`."""
-    mfa_since: Mapped[datetime | None]
-    """Since when the account has a second factor, as in `User.mfa_since`."""
-    canonical_username: Mapped[str | None]
-    """The form of the user name that is unique and by which authapi looks it up."""
 
 
 def map_users(users: sa.Table) -> type[UserRow]:

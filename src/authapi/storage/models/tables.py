@@ -6,7 +6,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from authapi.storage.column_types import PasswordHashType, RolesType, SecretHashType, UTCDateTime
+from authapi.storage.column_types import SecretHashType, UTCDateTime
+from authapi.storage.models.accounts import users_table
 from authapi.storage.names import TableNames
 
 _CONVENTION = {
@@ -17,9 +18,6 @@ _CONVENTION = {
     "ck": "ck_%(table_name)s_%(constraint_name)s",
 }
 """With a prefix of 20 characters, no name is longer than the 63 of PostgreSQL."""
-
-OWNER_CHANGES = {"owner_changes": True}
-"""The `info` of a column that the owner of the account changes with `UserTable.set_profile`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,43 +51,7 @@ def tables_of(names: TableNames) -> Tables:
     """
     metadata = sa.MetaData(schema=names.schema, naming_convention=_CONVENTION)
 
-    users = sa.Table(
-        names.table("users"),
-        metadata,
-        sa.Column("id", sa.Uuid, primary_key=True),
-        # The canonical form, by which addresses are looked up and unique. It is computed in Python,
-        # because lower() differs between databases.
-        sa.Column("email", sa.String(254), nullable=False, unique=True),
-        # The address as the user entered it.
-        sa.Column("email_given", sa.String(254), nullable=False),
-        sa.Column("name", sa.String(200), info=OWNER_CHANGES),
-        sa.Column("password_hash", PasswordHashType),
-        sa.Column("is_active", sa.Boolean, nullable=False),
-        sa.Column("is_superuser", sa.Boolean, nullable=False),
-        sa.Column("email_confirmed_at", UTCDateTime),
-        sa.Column("created_at", UTCDateTime, nullable=False),
-        sa.Column("updated_at", UTCDateTime, nullable=False),
-        # Null if the user has not chosen one: the default of the service applies.
-        sa.Column("locale", sa.String(35), info=OWNER_CHANGES),
-        sa.Column("roles", RolesType, nullable=False, server_default=""),
-        # The number of password changes. A change invalidates the tokens that were mailed before.
-        sa.Column("password_version", sa.Integer, nullable=False, server_default="0"),
-        # The canonical form of the user name, and the name in the case that the owner chose. Each
-        # name also has a row in `usernames`.
-        sa.Column("username", sa.String(40)),
-        sa.Column("username_given", sa.String(40)),
-        # Since when the account has a second factor; null if it has none.
-        sa.Column("mfa_since", UTCDateTime),
-        # The number of changes of what a login proves: the password and the second factors.
-        sa.Column("credentials_version", sa.Integer, nullable=False, server_default="0"),
-        # What authenticators know the account by: random, so it tells nothing about the account.
-        # Null until the first passkey is registered.
-        sa.Column("webauthn_handle", sa.LargeBinary(32)),
-        sa.Index(None, "username", unique=True),
-        sa.Index(None, "webauthn_handle", unique=True),
-        # For the paginated list of accounts.
-        sa.Index(None, "created_at", "id"),
-    )
+    users = users_table(names, metadata)
 
     # The user names that are not free. The primary key decides who has a name.
     usernames = sa.Table(
