@@ -322,7 +322,7 @@ async def test_a_link_that_changes_the_address_ends(harness: Harness) -> None:
     with pytest.raises(InvalidOneTimeSecret):
         await confirm_email(link, password=PASSWORD)
     # Others stay, and links of the login with two factors work.
-    await harness.services.accounts.email_changes.check_token(undo)
+    await harness.services.accounts.mailed_links.find(undo, Purpose.REVERT_EMAIL_CHANGE)
     await confirm_email(await harness.link(person, Purpose.CHANGE, email), caller=app.caller)
 
 

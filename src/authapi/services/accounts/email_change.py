@@ -255,12 +255,6 @@ class EmailChanges:
                 await self._email_tokens.send(store, user, MailKind.EMAIL_CHANGED, email=old)
             return await self._own_columns.load(store, await find_user(store, user_id))
 
-    async def check_token(self, token: str) -> None:
-        """Checks that `token` can confirm or revert an address now. Raises InvalidOneTimeSecret."""
-        await self._email_tokens.peek(
-            token, Purpose.CONFIRM, Purpose.CHANGE, Purpose.REVERT_EMAIL_CHANGE
-        )
-
     @retry_on_conflict
     async def _revert(self, token: str, email_token: EmailToken, user: User) -> None:
         async with self._database.transaction() as store:

@@ -10,8 +10,6 @@ from sqlalchemy.sql.schema import SchemaItem
 from authapi.storage.models import tables_of
 from authapi.storage.names import TableNames
 
-Kind = Literal["schema", "table", "column", "index", "unique_constraint", "foreign_key_constraint"]
-"""What Alembic asks about."""
 ParentKey = Literal["schema_name", "table_name", "schema_qualified_table_name"]
 
 
