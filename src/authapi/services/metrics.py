@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -68,106 +69,87 @@ class Metrics(Signals):
 
     def __init__(self, gauges: Mapping[str, Callable[[], float]]) -> None:
         own = self._registry = CollectorRegistry()
+        counter, histogram = partial(Counter, registry=own), partial(Histogram, registry=own)
+        gauge = partial(Gauge, registry=own)
         self._readers = gauges
-        self._requests = Counter(
-            "authapi_requests", "Requests.", ["method", "route", "status"], registry=own
-        )
-        self._seconds = Histogram(
+        self._requests = counter("authapi_requests", "Requests.", ["method", "route", "status"])
+        self._seconds = histogram(
             "authapi_request_duration_seconds",
             "Time until the response started.",
             ["method", "route"],
-            registry=own,
         )
-        self._authentications = Counter(
+        self._authentications = counter(
             "authapi_authentications",
             "Authentications by result: cached (identity cache), authenticated or refused.",
             ["strategy", "outcome"],
-            registry=own,
         )
-        self._events = Counter(
-            "authapi_events", "Security events recorded.", ["type"], registry=own
-        )
+        self._events = counter("authapi_events", "Security events recorded.", ["type"])
         for kind in _ALARMING:
             self._events.labels(kind.value)
-        self._dropped = Counter(
+        self._dropped = counter(
             "authapi_events_dropped",
             "Security events not recorded, beyond the limit of a minute.",
             ["type"],
-            registry=own,
         )
-        self._second_factors = Counter(
+        self._second_factors = counter(
             "authapi_second_factors",
             "Second factors proved, by method and outcome.",
             ["method", "outcome"],
-            registry=own,
         )
-        self._hash_seconds = Histogram(
+        self._hash_seconds = histogram(
             "authapi_hash_seconds",
             "Time of a password hash in its thread.",
             buckets=_HASH_BUCKETS,
-            registry=own,
         )
-        self._throttled = Counter(
-            "authapi_throttled", "Attempts over a rate limit.", ["limit"], registry=own
-        )
-        self._breaches_asked = Counter(
+        self._throttled = counter("authapi_throttled", "Attempts over a rate limit.", ["limit"])
+        self._breaches_asked = counter(
             "authapi_breaches_asked",
             "New passwords looked up among breached ones: breached, unknown or failed.",
             ["outcome"],
-            registry=own,
         )
-        self._attempts = Counter(
+        self._attempts = counter(
             "authapi_outbox_attempts",
             "Attempts to deliver an entry of the outbox: delivered, failed or given_up.",
             ["kind", "outcome"],
-            registry=own,
         )
-        self._pruned = Counter(
-            "authapi_pruned", "Expired rows deleted, by the task.", ["chore"], registry=own
-        )
-        self._last_cleanup = Gauge(
+        self._pruned = counter("authapi_pruned", "Expired rows deleted, by the task.", ["chore"])
+        self._last_cleanup = gauge(
             "authapi_housekeeping_last_success_timestamp_seconds",
             "Unix time at which a task of the cleanup last succeeded, or else that of the start.",
             ["chore"],
-            registry=own,
             multiprocess_mode=_MAX,
         )
-        self._info = Gauge(
+        self._info = gauge(
             "authapi_info",
             "Always 1. The labels are versions.",
             ["version", "python", "database", "schema"],
-            registry=own,
             multiprocess_mode=_LATEST,
         )
-        self._sessions = Gauge(
+        self._sessions = gauge(
             "authapi_sessions",
             "Live logins by kind, and personal access tokens; of all processes, once a minute.",
             ["kind"],
-            registry=own,
             multiprocess_mode=_LATEST,
         )
-        self._outbox = Gauge(
+        self._outbox = gauge(
             "authapi_outbox_entries",
             "Entries of the outbox: waiting or given_up; of all processes, once a minute.",
             ["kind", "state"],
-            registry=own,
             multiprocess_mode=_LATEST,
         )
-        self._oldest = Gauge(
+        self._oldest = gauge(
             "authapi_outbox_oldest_seconds",
             "Age of the entry of the outbox that waits longest, 0 if none does; once a minute.",
             ["kind"],
-            registry=own,
             multiprocess_mode=_LATEST,
         )
-        self._key_age = Gauge(
+        self._key_age = gauge(
             "authapi_signing_key_age_seconds",
             "Age of the key that signs, 0 if there is none; once a minute.",
-            registry=own,
             multiprocess_mode=_LATEST,
         )
         self._gauges = {
-            name: Gauge(name, meaning, registry=own, multiprocess_mode=mode)
+            name: gauge(name, meaning, multiprocess_mode=mode)
             for name, (meaning, mode) in _GAUGES.items()
         }
         self._is_multiprocess = MULTIPROCESS_FOLDER in os.environ

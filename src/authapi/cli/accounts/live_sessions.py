@@ -24,14 +24,38 @@ LimitOption = Annotated[
 ]
 
 
-def refuse_pages(*, before: str | None, limit: int | None) -> None:
-    """Raises ConfigurationError for an option of pages: the list of one user is complete."""
-    if before is not None or limit is not None:
+def print_live(
+    user: str | None,
+    *,
+    personal: bool | None,
+    before: str | None,
+    limit: int | None,
+    empty: str,
+    plain: bool,
+    as_json: bool,
+) -> None:
+    """Prints the live sessions of a user, or of all users with their owners, newest first.
+
+    With `personal`, only personal access tokens; None for logins too. The list of all users has at
+    most `limit` rows or 100, which come after the one with the id `before`; that of one user is
+    complete. Raises ConfigurationError for a user with `before` or `limit`.
+    """
+    if user is None:
+        _print_all(
+            personal=personal,
+            before=before,
+            limit=limit or _LIMIT,
+            empty=empty,
+            plain=plain,
+            as_json=as_json,
+        )
+    elif before is not None or limit is not None:
         raise ConfigurationError("--before and --limit are for the list of all users")
+    else:
+        _print_own(user, logins=not personal, empty=empty, plain=plain, as_json=as_json)
 
 
-def list_of_user(user: str, *, logins: bool, empty: str, plain: bool, as_json: bool) -> None:
-    """Prints the live personal access tokens of a user, with `logins` those too."""
+def _print_own(user: str, *, logins: bool, empty: str, plain: bool, as_json: bool) -> None:
 
     async def work(services: Services) -> tuple[list[Session], list[dict[str, object]]]:
         owner = await find_user(services, user)
@@ -44,17 +68,16 @@ def list_of_user(user: str, *, logins: bool, empty: str, plain: bool, as_json: b
     print_list(rows, empty=empty, as_json=as_json, plain=plain, items=items)
 
 
-def list_of_all(
+def _print_all(
     *,
     personal: bool | None,
     before: str | None,
-    limit: int | None,
+    limit: int,
     empty: str,
     plain: bool,
     as_json: bool,
 ) -> None:
-    """Prints the live sessions of all users with their owners, at most `limit` or 100."""
-    start, limit = None if before is None else parse_id(before), limit or _LIMIT
+    start = None if before is None else parse_id(before)
 
     async def work(
         services: Services,

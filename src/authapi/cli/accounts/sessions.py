@@ -8,9 +8,7 @@ import typer
 from authapi.cli.accounts.live_sessions import (
     BeforeOption,
     LimitOption,
-    list_of_all,
-    list_of_user,
-    refuse_pages,
+    print_live,
 )
 from authapi.cli.accounts.restores import end_all
 from authapi.cli.services import find_user, parse_id, run_with_services
@@ -36,16 +34,17 @@ def list_sessions(
     as_json: JSONOption = False,
 ) -> None:
     """List the active logins and personal access tokens of a user, or of all, newest first."""
-    empty = "No active logins or tokens."
     if (user is None) != every:
         raise ConfigurationError("give either a user or --all")
-    if user is not None:
-        refuse_pages(before=before, limit=limit)
-        list_of_user(user, logins=True, empty=empty, plain=plain, as_json=as_json)
-    else:
-        list_of_all(
-            personal=None, before=before, limit=limit, empty=empty, plain=plain, as_json=as_json
-        )
+    print_live(
+        user,
+        personal=None,
+        before=before,
+        limit=limit,
+        empty="No active logins or tokens.",
+        plain=plain,
+        as_json=as_json,
+    )
 
 
 @app.command()

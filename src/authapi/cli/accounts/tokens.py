@@ -9,9 +9,7 @@ import typer
 from authapi.cli.accounts.live_sessions import (
     BeforeOption,
     LimitOption,
-    list_of_all,
-    list_of_user,
-    refuse_pages,
+    print_live,
 )
 from authapi.cli.application import settings_of
 from authapi.cli.services import UserArgument, find_user, parse_id, parse_name, run_with_services
@@ -107,14 +105,15 @@ def list_tokens(
     as_json: JSONOption = False,
 ) -> None:
     """List personal access tokens that have not expired, newest first."""
-    empty = "No personal access tokens."
-    if user is not None:
-        refuse_pages(before=before, limit=limit)
-        list_of_user(user, logins=False, empty=empty, plain=plain, as_json=as_json)
-    else:
-        list_of_all(
-            personal=True, before=before, limit=limit, empty=empty, plain=plain, as_json=as_json
-        )
+    print_live(
+        user,
+        personal=True,
+        before=before,
+        limit=limit,
+        empty="No personal access tokens.",
+        plain=plain,
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 import sqlite3
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from authapi.errors import ConfigurationError
@@ -38,12 +37,7 @@ class SeenLines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
