@@ -27,11 +27,14 @@ from authapi.errors import ConfigurationError, DeliveryFailed, InvalidInput
 from authapi.services.jobs.deliveries import EntryFailed
 from authapi.services.mail.kinds import MailKind
 from authapi.services.mail.links import link_for
+from authapi.services.mail.times import LIBRARIES as LIBRARIES_OF_TIMES
+from authapi.services.mail.times import time_in_words
 from authapi.settings import Settings
 from authapi.settings.values.colours import TEXT_CONTRAST, text_colour, with_contrast
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from jinja2.runtime import Context
     from jinja2.sandbox import SandboxedEnvironment
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -39,6 +42,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 LIBRARIES = (
     *("jinja2", "jinja2.sandbox", "email.contentmanager", "email.generator"),
     *("authapi.services.mail.compiled_templates", "encodings.unicode_escape"),
+    *LIBRARIES_OF_TIMES,
 )
 """What `render` imports at its first call, unless it is imported before."""
 _SUBJECT = "Subject:"
@@ -116,7 +120,7 @@ class MailRenderer:
             template, locale = self._find(kind, payload["locale"])
             values, name = self._values(kind, payload, locale), str(template.name)
             subject, text = _split(template.render(values))
-            values |= {"locale": locale, "subject": subject, "paragraphs": _paragraphs(text)}
+            values |= {"subject": subject, "paragraphs": _paragraphs(text)}
             html_names = [f"{locale}/{kind}.html", "layout.html"]
             html = self._templates.select_template(html_names).render(values)
         except Exception as error:  # a template of the operator may raise any exception
@@ -139,6 +143,7 @@ class MailRenderer:
     def _values(self, kind: MailKind, payload: Mapping[str, Any], locale: str) -> dict[str, Any]:
         secret, settings = payload["secret"], self._settings
         return {
+            "locale": locale,
             "service": self._service,
             "url": settings.base_url,
             "to": payload["to"],
@@ -155,7 +160,7 @@ class MailRenderer:
 
     @cached_property
     def _templates(self) -> "SandboxedEnvironment":
-        from jinja2 import FileSystemLoader, StrictUndefined  # noqa: PLC0415
+        from jinja2 import FileSystemLoader, StrictUndefined, pass_context  # noqa: PLC0415
         from jinja2.sandbox import SandboxedEnvironment  # noqa: PLC0415
 
         from authapi.services.mail.compiled_templates import COMPILED_MAILS  # noqa: PLC0415
@@ -171,7 +176,7 @@ class MailRenderer:
             auto_reload=False,
             bytecode_cache=COMPILED_MAILS,
         )
-        templates.filters["time"] = lambda value: f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        templates.filters["time"] = pass_context(_time_filter)
         return templates
 
 
@@ -203,6 +208,10 @@ def _line(value: str | None) -> str | None:
 
 def _time(value: str | None) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)
+
+
+def _time_filter(context: "Context", value: datetime) -> str:
+    return time_in_words(value, context.get("locale", "en"))
 
 
 def example_payload(locale: str | None, *, to: str = "user@example.com") -> dict[str, Any]:
