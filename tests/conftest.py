@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "authapi", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
     hypothesis.settings.load_profile("authapi")
-    # Delays after failures have their full length: `tests/test_backoff.py` is about the random part.
+    # Delays after failures have their full length; `tests/test_backoff.py` is about the rest.
     backoff.randbelow = lambda _: 0
     if config.getoption("--shared-analysis"):
         for name in ("routes", "settings", "statements"):

@@ -6,6 +6,9 @@ same content in every language, and an operator replaces one file to change both
 `.html` file of the same name, it replaces the generated HTML.
 
 Values cannot add headers or paragraphs: line breaks in them become spaces.
+
+The layout has its styles inline by hand: it has twenty lines. A library such as css-inline pays off
+for one with a style sheet, for dark colours for instance.
 """
 
 import email.policy
