@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     hypothesis.settings.load_profile("authapi")
     # Delays after failures have their full length; `tests/test_backoff.py` is about the rest.
-    backoff.randbelow = lambda _: 0
+    pytest.MonkeyPatch().setattr(backoff, "randbelow", lambda _: 0)
     if config.getoption("--shared-analysis"):
         for name in ("routes", "settings", "statements"):
             config.pluginmanager.import_plugin(f"tests.shared_{name}")
