@@ -12,6 +12,7 @@ from zipfile import ZipFile
 import httpx
 import pytest
 from alembic.script import ScriptDirectory
+from tools import release
 
 from tests.servers.process import ServeProcess, free_port
 from tests.test_pytest_plugin import outcome, run_pytest
@@ -107,6 +108,16 @@ def test_wheel_contains_exactly_the_package_and_its_data(wheel: Path) -> None:
     assert any(re.fullmatch(r"authapi/alembic/versions/\w+\.py", name) for name in names)
     for suffix in (".js", ".css"):
         assert any(name.startswith("authapi/web/docs/") and name.endswith(suffix) for name in names)
+
+
+def test_no_link_of_the_description_leads_nowhere(wheel: Path) -> None:
+    description = release.description_of(wheel)
+    text = re.sub(r"^```.*?^```$", "", description, flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)]*)\)", text)
+    assert all(link.startswith(("https://", "#")) for link in links)
+    assert text.startswith("# authapi\n\nauthapi is")
+    assert "`docs/settings.md`" in text
+    assert text.rstrip().endswith("are in the archive of the sources.")
 
 
 def test_the_api_has_the_version_of_the_wheel(authapi: Path, place: Place, wheel: Path) -> None:
