@@ -110,7 +110,8 @@ def check_ready(version: str) -> None:
 def build(folder: Path, output: Path, at: int) -> tuple[Path, Path]:
     """Returns the wheel and the archive of the last commit. Raises RuntimeError if they vary.
 
-    They are in `output`, which is emptied before. `at` is the time of the files, in seconds of Unix.
+    They are in `output`, which is emptied before. `at` is the time of the files, in seconds since
+    1970.
     """
     results: list[Path] = []
     for number, (mask, environment) in enumerate(_BUILDS, 1):

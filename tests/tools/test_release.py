@@ -24,10 +24,9 @@ def test_make_release_builds_checks_and_tries_all_files(tmp_path: Path) -> None:
     make = ["make", "--no-print-directory", "release", f"ARGS=--rehearse --output {output}"]
     done = subprocess.run(make, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    wheel, archive, bill = sorted(output.iterdir(), key=lambda path: path.name[::-1], reverse=True)
-    assert wheel.suffix == ".whl"
-    assert archive.name.endswith(".tar.gz")
-    assert bill.name.endswith(".cdx.json")
+    [wheel], [archive] = output.glob("*.whl"), output.glob("*.tar.gz")
+    [bill] = output.glob("*.cdx.json")
+    assert set(output.iterdir()) == {wheel, archive, bill}
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert {path.name.split("-")[1].removesuffix(".tar.gz") for path in (wheel, archive)} == {
         version
