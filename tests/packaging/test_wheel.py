@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -14,6 +13,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from tools import release
 
+from tests.environments import check, create_environment, install
 from tests.servers.process import ServeProcess, free_port
 from tests.test_pytest_plugin import outcome, run_pytest
 from tests.test_testing_md import write_files
@@ -47,12 +47,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def authapi(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command in a venv with only the locked packages and the wheel."""
     folder = tmp_path_factory.mktemp("venv")
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    pip(python, "install", "--require-hashes", "-r", ROOT / "requirements" / "run.txt")
-    pip(python, "install", "--no-deps", "--no-index", wheel)
-    pip(python, "check")
-    return folder / "bin" / "authapi"
+    python = create_environment(folder / "venv")
+    install(python, "--require-hashes", "-r", str(ROOT / "requirements" / "run.txt"))
+    install(python, "--no-deps", "--no-index", str(wheel))
+    check(python)
+    return python.parent / "authapi"
 
 
 class Place:

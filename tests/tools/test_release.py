@@ -20,7 +20,7 @@ NAMES = ("a-1-py3-none-any.whl", "a-1.tar.gz")
 
 @pytest.mark.packaging
 def test_make_release_builds_checks_and_tries_all_files(tmp_path: Path) -> None:
-    output = tmp_path / "dist"
+    output, at = tmp_path / "dist", int(release.run("git", "log", "-1", "--format=%ct"))
     make = ["make", "--no-print-directory", "release", f"ARGS=--rehearse --output {output}"]
     done = subprocess.run(make, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -35,7 +35,6 @@ def test_make_release_builds_checks_and_tries_all_files(tmp_path: Path) -> None:
     tried = [line for line in done.stdout.splitlines() if line.startswith("==> installing with")]
     assert len(tried) == 1 + len(release.pythons())
     assert len(re.findall(r"^\d+ passed", done.stdout, re.MULTILINE)) == len(tried)
-    at = int(release.run("git", "log", "-1", "--format=%ct"))
     with tarfile.open(archive) as sources:
         assert {entry.mtime for entry in sources} == {at}
         assert {entry.mode & 0o077 for entry in sources if entry.isfile()} <= {0o044, 0o055}
