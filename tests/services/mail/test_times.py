@@ -8,8 +8,7 @@ import pytest
 from authapi.crypto.ids import new_id
 from authapi.domain.outbox import OutboxEntry
 from authapi.services.mail.kinds import MailKind
-from authapi.services.mail.rendering import MailRenderer, example_payload
-from authapi.services.mail.times import time_in_words
+from authapi.services.mail.rendering import MailRenderer, example_payload, time_in_words
 from tests.conftest import SettingsFactory
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

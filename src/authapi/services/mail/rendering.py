@@ -30,8 +30,6 @@ from authapi.errors import ConfigurationError, DeliveryFailed, InvalidInput
 from authapi.services.jobs.deliveries import EntryFailed
 from authapi.services.mail.kinds import MailKind
 from authapi.services.mail.links import link_for
-from authapi.services.mail.times import LIBRARIES as LIBRARIES_OF_TIMES
-from authapi.services.mail.times import time_in_words
 from authapi.settings import Settings
 from authapi.settings.values.colours import TEXT_CONTRAST, text_colour, with_contrast
 
@@ -45,9 +43,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 LIBRARIES = (
     *("jinja2", "jinja2.sandbox", "email.contentmanager", "email.generator"),
     *("authapi.services.mail.compiled_templates", "encodings.unicode_escape"),
-    *LIBRARIES_OF_TIMES,
+    "babel.dates",
 )
 """What `render` imports at its first call, unless it is imported before."""
+_SPACES = str.maketrans({"\u202f": " ", "\u00a0": " "})
+"""Narrow and fixed spaces, which would make a mail in English need a transfer encoding."""
 _SUBJECT = "Subject:"
 _POLICY = email.policy.SMTP.clone(max_line_length=200, cte_type="7bit")
 """Any link fits into a line of 200 characters, so English mail needs no transfer encoding."""
@@ -211,6 +211,27 @@ def _line(value: str | None) -> str | None:
 
 def _time(value: str | None) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)
+
+
+def time_in_words(at: datetime, language: str) -> str:
+    """Returns a time to the minute, in UTC, such as `March 4, 2026, 5:06 AM UTC`.
+
+    A language that Babel does not know, such as that of a folder of the operator, gets
+    `2026-03-04 05:06 UTC`.
+    """
+    from babel import Locale, UnknownLocaleError  # noqa: PLC0415  # few processes send mail
+    from babel.dates import format_date, format_time, get_datetime_format  # noqa: PLC0415
+
+    at = at.astimezone(UTC)
+    try:
+        locale = Locale.parse(language, sep="-")
+    except (ValueError, UnknownLocaleError):
+        return f"{at:%Y-%m-%d %H:%M} UTC"
+    # The time zone stays the same in all languages: a few translate it to an abbreviation that
+    # readers do not know.
+    day, hour = format_date(at, "long", locale=locale), format_time(at, "short", locale=locale)
+    both = str(get_datetime_format("long", locale=locale)).replace("'", "")
+    return f"{both.replace('{0}', hour).replace('{1}', day)} UTC".translate(_SPACES)
 
 
 def _time_filter(context: "Context", value: datetime) -> str:
