@@ -43,7 +43,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 LIBRARIES = (
     *("jinja2", "jinja2.sandbox", "email.contentmanager", "email.generator"),
     *("authapi.services.mail.compiled_templates", "encodings.unicode_escape"),
-    "babel.dates",
+    *("babel.dates", "babel.numbers"),
 )
 """What `render` imports at its first call, unless it is imported before."""
 _SPACES = str.maketrans({"\u202f": " ", "\u00a0": " "})
