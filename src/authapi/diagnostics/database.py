@@ -71,9 +71,9 @@ def check_privileges(subject: Subject) -> Iterator[Finding]:
         return  # SQLite has no roles
     try:
         with migrations.connect(url) as connection:
-            found = privileges.missing_privileges(
-                connection, names=TableNames.of(settings), erases=erases
-            )
+            names = TableNames.of(settings)
+            found = privileges.missing_privileges(connection, names=names, erases=erases)
+            may_change_schema = privileges.may_change_schema(connection, names=names)
     except AuthAPIError:
         return  # the finding on the database says so
     for lack in found:
@@ -82,8 +82,27 @@ def check_privileges(subject: Subject) -> Iterator[Finding]:
         else:
             remedy = f"{lack.grant}, or old events are never removed"
             yield Finding.advising("privileges", "warning", lack.message, remedy)
-    if not found:
+    changes = _check_schema_changes(settings, may=may_change_schema)
+    if changes is not None:
+        yield changes
+    elif not found:
         yield Finding("privileges", "ok", "the database role has all required privileges")
+
+
+def _check_schema_changes(settings: Settings, *, may: bool) -> Finding | None:
+    if settings.migrates and not may:
+        fact = "AUTHAPI_MIGRATE is on, and the database role may not change the schema"
+        remedy = (
+            "set AUTHAPI_MIGRATE=false, and run `authapi db upgrade` as the owner of the tables"
+        )
+        return Finding.advising("privileges", "warning", fact, remedy)
+    if may and settings.env == "production":
+        fact = "the database role may alter and drop the tables, which requests never need"
+        remedy = "serve with a role that owns none, and run `authapi db upgrade` as another"
+        if settings.migrates:
+            remedy += ", with AUTHAPI_MIGRATE=false"
+        return Finding.advising("privileges", "warning", fact, remedy)
+    return None
 
 
 def _is_reachable(settings: Settings) -> bool:

@@ -385,9 +385,10 @@ def _engine(target: URL) -> sa.Engine:
 
 @contextlib.contextmanager
 def _migration_lock(url: str) -> Iterator[None]:
-    # On PostgreSQL, an advisory lock on a separate connection, which the server releases when the
-    # process ends, even if it is killed. A pooler that shares sessions would keep the lock, so
-    # `connect` refuses it first. On SQLite, the write lock of the one transaction is enough.
+    # Alembic has no lock. On PostgreSQL, an advisory lock on a separate connection, which the
+    # server releases when the process ends, even if it is killed. A pooler that shares sessions
+    # would keep it, so `connect` refuses it first. On SQLite, the write lock of the one transaction
+    # is enough.
     if parse_url(url).get_backend_name() == "sqlite":
         yield
         return
