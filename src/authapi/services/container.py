@@ -43,7 +43,7 @@ from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.queues.administration import Queues
 from authapi.services.rate_limits import RateLimits
 from authapi.services.restores import NewestEvent
-from authapi.services.schema import prepare
+from authapi.services.schema import check_direct_url, prepare
 from authapi.services.sessions.liveness import Liveness
 from authapi.services.sessions.service import Sessions
 from authapi.services.sessions.watch import SessionWatch
@@ -171,6 +171,8 @@ class Services:
             pool_timeout=settings.database_pool_timeout,
             timeout=settings.database_timeout,
             engine=engine,
+            direct_url=settings.direct_url,
+            shares_sessions=settings.database_pooler is not None,
             on_commit=on_commit(metrics),
             on_change=identity_cache.invalidate,
             on_queued=lambda: outbox.wake(),  # noqa: PLW0108  # `outbox` is created below
@@ -337,6 +339,7 @@ class Services:
         # Cancelling does not stop a thread: it must not still run at the next start.
         await run_to_completion(asyncio.to_thread(prepare, self.settings))
         await self.database.limitations()
+        await check_direct_url(self.database, self.settings)
         if before_keys is not None:
             await before_keys()
         await self.keys.open()

@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.errors import StorageUnavailable
+from authapi.storage.application.session import IDENTITY_QUERY
 from authapi.storage.postgres.connection import connect
 from authapi.storage.postgres.session_parameters import command_parameters
 
@@ -62,6 +63,22 @@ class PostgresNotifications(Notifications):
 
     def committed(self) -> None:
         return None
+
+    async def identity(self) -> object:
+        """Returns a value that equals that of another connection to the same database.
+
+        Raises StorageUnavailable if the connection cannot be made.
+        """
+        import psycopg  # noqa: PLC0415  # as below
+
+        try:
+            connection = await connect(self._parameters, **self._options)
+            async with connection:
+                result = await connection.execute(IDENTITY_QUERY.text.encode(), prepare=False)
+                row = await result.fetchone()
+        except (psycopg.Error, OSError) as error:
+            raise StorageUnavailable from error
+        return row
 
     @asynccontextmanager
     async def listen(self, *, operation_timeout: float) -> AsyncIterator["Listener"]:

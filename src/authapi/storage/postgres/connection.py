@@ -6,7 +6,7 @@ from secrets import randbits
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import Engine, ExceptionContext
+from sqlalchemy.engine import Dialect, Engine, ExceptionContext
 
 from authapi.errors import ConfigurationError
 from authapi.storage.postgres.session_parameters import SessionParameters
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 STALE_STATEMENTS = frozenset({"26000", "0A000"})
 """SQLSTATEs of a prepared statement that is unknown, or whose table was altered since."""
+_UNSUPPORTED = "unsupported startup parameter"
+"""PgBouncer's error if it does not accept `options`, or a name in it."""
 _WAKE_UP_INTERVAL = 0.1
 """Seconds, the default of psycopg's connections. `wait_async` without it waits in a busy loop."""
 
@@ -67,7 +69,14 @@ async def connect(
     connection or a parameter, OSError if the server cannot be reached.
     """
     merged = {**arguments, **parameters.arguments(), "autocommit": True}
-    connection = await aborting_connection_class().connect(conninfo, **merged)
+    connecting = aborting_connection_class().connect
+    try:
+        connection = await connecting(conninfo, **merged)
+    except Exception as error:
+        if not refuses_options(error):
+            raise
+        # What `options` would have set, the statements below set.
+        connection = await connecting(conninfo, **{**merged, "options": ""})
     try:
         # One statement sets the parameters and detects a pooler: one round trip.
         statement = parameters.statement(connection.info.server_version)
@@ -104,6 +113,27 @@ def pool_connection_factory(
     return open_connection
 
 
+def shared_connection_factory() -> "Callable[..., Awaitable[AsyncConnection]]":
+    """Returns the function that opens connections to a pooler that shares sessions.
+
+    They set nothing for their session and prepare no statement. Raises ConfigurationError without
+    the extra `postgres`.
+    """
+    connecting = aborting_connection_class().connect
+
+    async def open_connection(conninfo: str = "", **arguments: Any) -> "AsyncConnection":
+        given = {"client_encoding": "utf8", "options": "", "prepare_threshold": None}
+        return await connecting(conninfo, **{**arguments, **given})
+
+    return open_connection
+
+
+def refuses_options(error: Exception) -> bool:
+    """Returns whether a pooler has refused a connection for its start-up parameter `options`."""
+    text = str(error)
+    return _UNSUPPORTED in text and "options" in text.partition(_UNSUPPORTED)[2]
+
+
 def invalidate_stale(context: ExceptionContext) -> None:
     """Makes the pool replace its connections after an error that reports a stale statement.
 
@@ -135,6 +165,18 @@ def apply_on_connect(
             connection.close()
             raise
 
+    def open_connection(
+        dialect: Dialect, _: object, arguments: list[Any], keywords: dict[str, Any]
+    ) -> object:
+        try:
+            return dialect.connect(*arguments, **keywords)
+        except Exception as error:
+            if not refuses_options(error):
+                raise
+            # What `options` would have set, `prepare` sets.
+            return dialect.connect(*arguments, **{**keywords, "options": ""})
+
+    event.listen(engine, "do_connect", open_connection)
     # Runs before SQLAlchemy's own listener, which reads values.
     event.listen(engine, "connect", prepare, insert=True)
 

@@ -74,26 +74,27 @@ class CompiledRead:
 class DirectReads:
     """Up to `size` connections in autocommit mode, opened at their first use.
 
-    They are like those of `engine`, which was created with `options`: columns of types that need
-    its first connection, such as HSTORE, are not supported. `timeout` bounds a read in seconds,
-    with the wait for a connection, and the `pool_timeout` of the options that wait.
+    They are like those of `engine`, which was created with `connect_arguments`: columns of types
+    that need its first connection, such as HSTORE, are not supported. `timeout` bounds a read in
+    seconds, with the wait for a connection, and `pool_timeout` that wait.
     """
 
     def __init__(
         self,
         engine: AsyncEngine,
-        options: Mapping[str, Any],
+        connect_arguments: Mapping[str, Any],
         *,
         size: int,
+        pool_timeout: float,
         timeout: float,
     ) -> None:
         self._dialect = engine.dialect
         self._positional, keywords = engine.dialect.create_connect_args(engine.url)
-        self._keywords = {**keywords, **options["connect_args"]}
+        self._keywords = {**keywords, **connect_arguments}
         self._open = self._keywords.pop("async_creator_fn")
         self._error = cast("type[psycopg.Error]", engine.dialect.loaded_dbapi.Error)
         self._size = size
-        self._pool_timeout: float = options["pool_timeout"]
+        self._pool_timeout = pool_timeout
         self._timeout = timeout
         self._compiled: dict[Statement, CompiledRead] = {}
         self._pool = _Pool(size)

@@ -35,10 +35,13 @@ _COMMON: Mapping[str, str] = {
 }
 _DURABLE = (
     "set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
-    " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)"
+    " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, {})"
 )
 """Only `off` can lose a commit in a crash of the server. The other values, which concern replicas,
 are kept."""
+_OF_SESSIONS = frozenset(
+    {"client_encoding", "default_transaction_isolation", "idle_session_timeout"}
+)
 _SINCE_VERSION = {"transaction_timeout": (170000, "0")}
 """Parameters that older servers do not have: the first server version, and the value. `options`
 does not hold them, because an older server refuses a connection with an unknown parameter."""
@@ -85,8 +88,24 @@ class SessionParameters:
             for name, value in {**self.own, **supported}.items()
         ]
         return ", ".join(
-            ("SELECT pg_backend_pid(), current_setting('server_encoding')", _DURABLE, *calls)
+            (
+                "SELECT pg_backend_pid(), current_setting('server_encoding')",
+                _DURABLE.format("false"),
+                *calls,
+            )
         )
+
+    def local_statement(self) -> str:
+        """Returns a statement that sets our own parameters until the end of its transaction.
+
+        Those that only a session has, or that the connection itself negotiates, are left out.
+        """
+        calls = [
+            f"set_config('{name}', '{value}', true)"
+            for name, value in self.own.items()
+            if name not in _OF_SESSIONS
+        ]
+        return ", ".join((f"SELECT {_DURABLE.format('true')}", *calls))
 
     def url_statement(self) -> tuple[str, Sequence[str]] | None:
         """Returns a statement that sets the options of the URL, with the values to bind.
