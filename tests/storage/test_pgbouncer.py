@@ -23,6 +23,15 @@ from tests.servers.forked import Forking
 from tests.servers.pgbouncer import PgBouncer, PoolMode
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import ServeProcess, free_port
+from tests.services.identity_cache.test_invalidation import (
+    cached,
+    eventually,
+    identify,
+    log_in,
+    process,
+    statements,
+    wait_until_cached,
+)
 from tests.storage.rows import sql
 
 pytestmark = pytest.mark.slow
@@ -294,6 +303,37 @@ def wrong_answers(services: Sequence[str], *, first: int = 0) -> int:
         return await asyncio.gather(*(client(first + number) for number in range(8)))
 
     return sum(asyncio.run(load()))
+
+
+async def test_the_identity_cache_is_used_in_session_mode(kept: str, postgres_url: str) -> None:
+    async with process(kept) as here, process(postgres_url) as there:
+        for _ in range(5):
+            caller = await log_in(there)
+            await wait_until_cached(here, caller)
+            with statements(here) as found:
+                assert cached(here, caller) is not None
+            assert found == []
+            await there.sessions.end(caller.session.id)
+            await eventually(lambda caller=caller: cached(here, caller) is None, within=2)  # type: ignore[misc]
+            assert here.invalidation.is_current()
+            assert await identify(here, caller) is None
+
+
+async def test_the_identity_cache_is_used_over_the_direct_url(
+    pooler: PgBouncer, postgres_url: str
+) -> None:
+    declared = {"database_pooler": "transaction", "database_direct_url": postgres_url}
+    async with (
+        process(pooler.url(postgres_url), **declared) as here,
+        process(postgres_url) as there,
+    ):
+        caller = await log_in(there)
+        await wait_until_cached(here, caller)
+        with statements(here) as found:
+            assert cached(here, caller) is not None
+        assert found == []
+        await there.sessions.end(caller.session.id)
+        await eventually(lambda: cached(here, caller) is None, within=2)
 
 
 # Transaction mode, declared.

@@ -51,7 +51,7 @@ from authapi.storage.driver_errors import (
 from authapi.storage.leases import Leases
 from authapi.storage.models import tables_of
 from authapi.storage.names import DEFAULT_NAMES, TableNames
-from authapi.storage.notifications import Notifications, PostgresNotifications
+from authapi.storage.notifications import Notifications, PostgresNotifications, send_message
 from authapi.storage.postgres.direct_reads import DirectReads
 from authapi.storage.postgres.engine import postgres_engine
 from authapi.storage.schema.writability import READ_ONLY_QUERY, noop_write
@@ -169,7 +169,7 @@ class Database:
         self.notifications: Notifications = (
             SQLiteNotifications(self._url.database or "")
             if self.is_sqlite
-            else PostgresNotifications(self._url if direct_url is None else parse_url(direct_url))
+            else PostgresNotifications(parse_url(direct_url or url), self._send)
         )
         # SQLite has a single writer, and its own lock is not fair: with many writers, some of them
         # time out. This lock is first come, first served.
@@ -299,6 +299,10 @@ class Database:
             log_unknown_outcome(store.events.added)
         if store.outbox.added and outcome is not TransactionOutcome.ROLLED_BACK:
             self._on_queued()
+
+    async def _send(self, message: str) -> None:
+        async with self.read() as store:
+            await send_message(store.connection, message)
 
     def borrow(self, connection: BorrowedConnection) -> Store:
         """Returns the tables in a transaction that the application ends. Then call `end_borrowed`.

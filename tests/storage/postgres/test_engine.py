@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -32,15 +32,13 @@ async def test_clients_that_share_sessions_read_their_own_results(pooler: Pooler
     async def reading(name: str) -> list[object]:
         database = shared(pooler)
         statement, found = sa.text(f"SELECT '{name} ' || :text"), list[object]()
-        columns: sa.Select[Any] = sa.select(
-            sa.cast(sa.literal(name), sa.String), sa.bindparam("text", type_=sa.String)
-        )
+        columns = sa.select(sa.literal(name), sa.bindparam("text", type_=sa.String))
         for number in range(60):
             async with database.read() as store:
                 found.append(await store.connection.scalar(statement, {"text": f"{number}"}))
             async with database.transaction() as store:
                 found.append(await store.connection.scalar(statement, {"text": f"{number}"}))
-            [row] = await database.rows(columns, {"text": f"{number}"})
+            [row] = await database.rows(cast("sa.Select[Any]", columns), {"text": f"{number}"})
             found.append(" ".join(row))
         await database.close()
         return found

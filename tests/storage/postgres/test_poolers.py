@@ -214,10 +214,11 @@ async def test_no_statement_is_prepared_behind_a_pooler(postgres_url: str, mode:
 
 
 async def test_heartbeats_are_not_prepared(postgres_url: str) -> None:
-    changes = PostgresNotifications(sa.make_url(postgres_url))
+    changes = Database(postgres_url).notifications
+    assert isinstance(changes, PostgresNotifications)
     async with changes.listen(operation_timeout=5) as listener:
-        for number in range(_ROUNDS):
-            await listener.send(f"beat {number}")
+        for _ in range(_ROUNDS):
+            await listener.beat()
         found = await listener._connection.execute("SELECT count(*) FROM pg_prepared_statements")
         assert await found.fetchone() == (0,)
 
