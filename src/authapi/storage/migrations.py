@@ -26,7 +26,7 @@ from authapi.errors import ConfigurationError
 from authapi.storage.models import tables_of
 from authapi.storage.names import DEFAULT_NAMES, TableNames
 from authapi.storage.postgres import poolers
-from authapi.storage.postgres.connection import apply_on_connect
+from authapi.storage.postgres.connection import NAMED, apply_on_connect
 from authapi.storage.postgres.session_parameters import command_parameters
 from authapi.storage.schema.adoption import (
     adopt,
@@ -373,6 +373,7 @@ def _engine(target: URL) -> sa.Engine:
     options: dict[str, object] = {}
     if target.get_backend_name() != "sqlite":
         options.update(command_parameters(target).arguments(with_own=False))
+        options.update(NAMED)
         options["prepare_threshold"] = None  # no gain for a connection of a few statements
         if "connect_timeout" not in target.query:
             options["connect_timeout"] = _CONNECT_TIMEOUT

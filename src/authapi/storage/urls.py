@@ -109,6 +109,9 @@ def _several(hosts: Sequence[str], query: Mapping[str, str | Sequence[str]]) -> 
     if len(ports) != len(pairs):
         raise _refused(f"names {len(ports)} ports for {len(pairs)} hosts")
     parameters = {"host": ",".join(name for name, _ in pairs)}
+    if len(pairs) > 1 and not os.environ.get("PGTARGETSESSIONATTRS"):
+        # A service writes: of a primary and its standbys, it needs the primary.
+        parameters["target_session_attrs"] = str(query.get("target_session_attrs", "read-write"))
     return parameters | {"port": ",".join(ports)} if any(ports) else parameters
 
 

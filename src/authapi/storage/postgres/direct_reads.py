@@ -16,7 +16,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from authapi.storage.postgres.connection import STALE_STATEMENTS
+from authapi.storage.postgres.connection import STALE_STATEMENTS, has_several_hosts
+from authapi.storage.postgres.hosts import SILENCE
 
 if TYPE_CHECKING:
     import psycopg
@@ -91,6 +92,7 @@ class DirectReads:
         self._dialect = engine.dialect
         self._positional, keywords = engine.dialect.create_connect_args(engine.url)
         self._keywords = {**keywords, **connect_arguments}
+        self._silence = SILENCE if has_several_hosts(engine) else None
         self._open = self._keywords.pop("async_creator_fn")
         self._error = cast("type[psycopg.Error]", engine.dialect.loaded_dbapi.Error)
         self._size = size
@@ -141,11 +143,13 @@ class DirectReads:
         try:
             if connection is not None:
                 try:
-                    return await self._run_on(connection, pool, read, parameters)
-                except self._error:
+                    async with asyncio.timeout(self._silence if read.only_reads else None):
+                        return await self._run_on(connection, pool, read, parameters)
+                except (self._error, TimeoutError):
                     if not connection.closed or not read.only_reads:
                         raise
-                    # A server that has restarted has closed the others too.
+                    # A server that has restarted has closed the others too. One of several hosts
+                    # that is silent does not answer on them either.
                     pool.discard()
             connection = await self._connect()
             return await self._run_on(connection, pool, read, parameters)

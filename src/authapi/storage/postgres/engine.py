@@ -18,6 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from authapi.errors import ConfigurationError
 from authapi.storage.postgres.connection import (
+    bound_pings,
+    has_several_hosts,
     invalidate_stale,
     pool_connection_factory,
     shared_connection_factory,
@@ -69,6 +71,8 @@ def postgres_engine(
         connect_args=arguments,
     )
     event.listen(engine.sync_engine, "handle_error", invalidate_stale)
+    if has_several_hosts(engine):
+        bound_pings(engine.sync_engine)
     # A single statement needs no transaction: that saves two round trips.
     reader = engine.execution_options(isolation_level="AUTOCOMMIT")
     if not is_shared:
