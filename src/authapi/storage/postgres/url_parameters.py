@@ -7,7 +7,7 @@ _TLS = "write ?sslmode=require, or verify-full"
 _POOL = "AUTHAPI_DATABASE_POOL_SIZE limits the connections of a process"
 _TIMEOUT = "AUTHAPI_DATABASE_TIMEOUT bounds a statement"
 _STATEMENTS = "leave it out: statements are prepared unless there is a connection pooler"
-_POOLER = "leave it out: a connection pooler is detected automatically"
+_POOLER = "leave it out, and set AUTHAPI_DATABASE_POOLER for a pooler in transaction mode"
 _IDLE = "leave it out"
 
 HINTS: Mapping[str, str] = {
