@@ -127,6 +127,13 @@ def test_of_several_hosts_the_primary_is_used(query: str, expected: str) -> None
     assert "target_session_attrs" not in parse_url("postgresql://a/d").query
 
 
+def test_the_environment_may_choose_another_of_several_hosts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "standby")
+    assert "target_session_attrs" not in parse_url("postgresql://a,b/d").query
+
+
 @pytest.mark.parametrize(
     ("query", "expected"), [("", "authapi"), ("?application_name=mine", "mine")]
 )

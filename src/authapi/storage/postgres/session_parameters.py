@@ -24,6 +24,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import URL
 
+from authapi.storage.postgres.url_parameters import environment_value
+
 _COMMON: Mapping[str, str] = {
     "default_transaction_isolation": "read committed",
     "client_encoding": "UTF8",
@@ -209,9 +211,4 @@ def _without_open_escape(options: str) -> str:
 
 
 def _environment_options() -> str:
-    try:
-        from psycopg.pq import Conninfo  # noqa: PLC0415  # an extra
-    except ImportError:
-        return ""  # connecting then fails with an error that names the extra to install
-    values = (option.val for option in Conninfo.get_defaults() if option.keyword == b"options")
-    return _without_open_escape((next(values, None) or b"").decode(errors="surrogateescape"))
+    return _without_open_escape(environment_value("options") or "")

@@ -50,3 +50,17 @@ def libpq_parameters() -> Collection[str] | None:
     except ImportError:
         return None
     return {option.keyword.decode() for option in Conninfo.get_defaults()}
+
+
+def environment_value(parameter: str) -> str | None:
+    """Returns the value that libpq has for `parameter` without a URL: that of the environment.
+
+    None if there is none, or without the extra `postgres`.
+    """
+    try:
+        from psycopg.pq import Conninfo  # noqa: PLC0415  # an extra
+    except ImportError:
+        return None
+    values = (it.val for it in Conninfo.get_defaults() if it.keyword.decode() == parameter)
+    value = next(values, None)
+    return None if value is None else value.decode(errors="surrogateescape")
