@@ -16,8 +16,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from authapi.storage.postgres.connection import STALE_STATEMENTS, has_several_hosts
-from authapi.storage.postgres.hosts import SILENCE
+from authapi.storage.postgres.connection import STALE_STATEMENTS
+from authapi.storage.postgres.hosts import SILENCE, hosts_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -92,7 +92,7 @@ class DirectReads:
         self._dialect = engine.dialect
         self._positional, keywords = engine.dialect.create_connect_args(engine.url)
         self._keywords = {**keywords, **connect_arguments}
-        self._silence = SILENCE if has_several_hosts(engine) else None
+        self._has_several_hosts = len(hosts_of(self._keywords)) > 1
         self._open = self._keywords.pop("async_creator_fn")
         self._error = cast("type[psycopg.Error]", engine.dialect.loaded_dbapi.Error)
         self._size = size
@@ -143,7 +143,9 @@ class DirectReads:
         try:
             if connection is not None:
                 try:
-                    async with asyncio.timeout(self._silence if read.only_reads else None):
+                    if not (self._has_several_hosts and read.only_reads):
+                        return await self._run_on(connection, pool, read, parameters)
+                    async with asyncio.timeout(SILENCE):
                         return await self._run_on(connection, pool, read, parameters)
                 except (self._error, TimeoutError):
                     if not connection.closed or not read.only_reads:

@@ -44,6 +44,7 @@ are kept."""
 _OF_SESSIONS = frozenset(
     {"client_encoding", "default_transaction_isolation", "idle_session_timeout"}
 )
+"""Parameters without a meaning inside a transaction, or that the connection itself negotiates."""
 _SINCE_VERSION = {"transaction_timeout": (170000, "0")}
 """Parameters that older servers do not have: the first server version, and the value. `options`
 does not hold them, because an older server refuses a connection with an unknown parameter."""
