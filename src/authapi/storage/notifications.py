@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection as ListeningConnection
 
 _CHANNEL = "authapi_changes"
+_TIMEOUT = 10.0
+"""Seconds in which the server must answer at a start."""
 _USERS_PER_MESSAGE = 200  # a payload has at most 8,000 bytes; an id takes 33
 
 ALL_USERS: Final = UUID(int=0)
@@ -77,8 +79,10 @@ class PostgresNotifications(Notifications):
         import psycopg  # noqa: PLC0415  # as below
 
         try:
-            connection = await connect(self._parameters, **self._options)
-            async with connection:
+            async with (
+                asyncio.timeout(_TIMEOUT),
+                await connect(self._parameters, **self._options) as connection,
+            ):
                 result = await connection.execute(IDENTITY_QUERY.text.encode(), prepare=False)
                 row = await result.fetchone()
         except (psycopg.Error, OSError) as error:

@@ -945,6 +945,19 @@ def test_a_heartbeat_has_passed_what_was_acknowledged_before_it(direct: Model) -
     assert process.invalidation.is_current()
 
 
+def test_notifications_are_received_while_no_heartbeat_can_be_sent(pooled: Model) -> None:
+    process, other = connect(pooled)
+    pooled.pass_time(HEARTBEAT_INTERVAL)  # the next heartbeat waits for a free connection
+    pooled.world.signal(pooled.world.commit(0, None, other))
+    while process.connection.deliver():  # also heartbeats of the other process
+        pass
+    pooled.pass_time(HEARTBEAT_INTERVAL)
+    assert process.invalidation.is_current()
+    assert not pooled.check(process, 0)
+    pooled.deliver_all(process)
+    assert process.invalidation.is_current()
+
+
 def test_no_heartbeat_passes_a_pooler_that_has_taken_the_session_away(pooled: Model) -> None:
     process, other = connect(pooled)
     lost = process.connection

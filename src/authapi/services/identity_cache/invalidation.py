@@ -24,6 +24,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -210,8 +211,10 @@ class PostgresInvalidation(CacheInvalidation):
             heartbeat, sent_at = f"{_HEARTBEAT} {name} {number}", time.monotonic()
             if sent_at - proved_at > self._max_staleness:
                 raise StorageUnavailable from TimeoutError("no heartbeat has come back")
-            async with self._task.uninterrupted:
-                await self._notifications.send(heartbeat)
+            # Without a free connection it is not sent, and notifications are received all the same.
+            with suppress(StorageUnavailable, TimeoutError):
+                async with self._task.uninterrupted, asyncio.timeout(self._heartbeat_interval):
+                    await self._notifications.send(heartbeat)
             async for message in listener.receive(max_wait=self._heartbeat_interval):
                 if message == heartbeat:
                     proved_at = sent_at
