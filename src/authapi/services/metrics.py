@@ -51,6 +51,10 @@ _GAUGES: Mapping[str, tuple[str, Literal["livesum", "livemax"]]] = {
     "authapi_hashes_running": ("Password hashes in progress.", _SUM),
     "authapi_hashes_waiting": ("Password hashes waiting for a thread.", _SUM),
     "authapi_identity_cache_entries": ("Entries of the identity cache.", _SUM),
+    "authapi_identity_cache_off": (
+        "1 while each request asks the database: by the settings, or as no notification arrives.",
+        _MAX,
+    ),
     "authapi_database_connections": ("Database connections in use.", _SUM),
     "authapi_database_pool_size": ("Database connections that may be in use.", _SUM),
     "authapi_coherence_lag_seconds": (
