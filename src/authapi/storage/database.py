@@ -141,8 +141,14 @@ class Database:
                 self.direct_reads = DirectReads(
                     self.engine, options, size=direct, timeout=pool_timeout + timeout + 1
                 )
-            # A single statement needs no transaction: on PostgreSQL that saves two round trips.
-            self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            # A single statement needs no transaction: on PostgreSQL that saves two round trips. On
+            # SQLite, only `begin_sqlite` begins one. There SQLAlchemy would send a statement to
+            # end that mode, and a connection whose statement fails never returns to its pool.
+            self._reader = (
+                self.engine
+                if self.is_sqlite
+                else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            )
             self._writer = self.engine.execution_options(**{WRITES: True})
         self._leases = Leases(
             end_timeout=timeout + 1, restore=None if self._theirs is None else self._theirs.restore
