@@ -23,6 +23,7 @@ from authapi.web.routes.pages.mail import PAGES
 from tests.clocks import travel_to
 from tests.faults.conftest import Report
 from tests.faults.harness.contents import observing
+from tests.faults.harness.figures import SCALE
 from tests.faults.harness.injection import injecting
 from tests.faults.harness.matrix import Coverage, Matrix
 from tests.faults.harness.story import Story
@@ -43,6 +44,7 @@ from tests.web.routes.pages.console.test_walk import (
     QUEUES,
     buttons_of,
     give_up_entries,
+    links_of,
     sent_by,
 )
 from tests.web.routes.pages.people import ALICE, STALE, sign_in_by_page
@@ -50,6 +52,10 @@ from tests.web.scanners import Scanner, publish
 
 pytestmark = pytest.mark.faults
 
+_PAGES = pytest.mark.parametrize(
+    "database_url", ["sqlite", "postgres"] if SCALE > 1 else ["sqlite"], indirect=True
+)
+"""The pages call the same services as the API, which is tested on both databases in each size."""
 UNLIMITED = "1000000/second"
 LIMITS = ("account_and_network", "account", "network", "total", "registrations", "writes", "mails")
 
@@ -97,12 +103,14 @@ async def test_35_failing_statements_of_the_api(
     assert every - set(coverage.requests) == set()
 
 
+@_PAGES
 async def test_35_failing_statements_of_the_pages(database_url: str, report: Report) -> None:
     coverage, settings = Coverage(), settings_of(database_url)
     with travel_to(now()) as clock:
         async with failing(settings, coverage) as api:
             await walk_everywhere(api, clock)
             await press_passkeys(api, clock)
+            await ask_for_mail(api)
             await follow_mails(api, clock)
         async with failing(settings_of(database_url, mfa="required"), coverage) as api:
             await create_person(api, "kim@example.com")
@@ -143,6 +151,14 @@ async def press_passkeys(api: Client, clock: time_machine.Traveller) -> None:
     api.base_url = "http://127.0.0.1:8000"
 
 
+async def ask_for_mail(api: Client) -> None:
+    """Asks for the mail of a new account again."""
+    browser = Browser(api)
+    page = await browser.open("/account/check-mail")
+    form = next(form for form in page.forms() if form.method == "post")
+    await browser.send(form, email=ALICE)
+
+
 async def follow_mails(api: Client, clock: time_machine.Traveller) -> None:
     """Sends the forms behind the links of mails."""
     browser = Browser(api)
@@ -156,6 +172,7 @@ async def follow_mails(api: Client, clock: time_machine.Traveller) -> None:
             await browser.send(form, **walk.typed(form))
 
 
+@_PAGES
 async def test_35_failing_statements_of_the_console(database_url: str, report: Report) -> None:
     coverage = Coverage()
     settings = settings_of(database_url, roles=ROLES, webhook_events=("account_renamed",), **HOOKS)
@@ -190,6 +207,7 @@ async def read_console(scene: Scene) -> None:
     await scene.furnish(2)
     for path in console_paths(scene.api._transport.app):  # type: ignore[attr-defined]  # that of ASGI
         await scene.browser.request("GET", path.replace(ID, str(scene.alice.id)))
+    await links_of(scene, await scene.browser.open("/console/events"))
 
 
 async def use_queues(desk: Desk) -> None:

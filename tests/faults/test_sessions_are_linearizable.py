@@ -182,8 +182,8 @@ async def test_36_linearizable_sessions(
     strict = sum(not is_linearizable(it) for it in histories) if staleness else len(anomalies)
     report(
         f"{len(histories)} histories of sessions, {sum(map(len, histories))} operations "
-        f"({dict(world.counts)}), checked in {time.monotonic() - started:.1f} s with a staleness of "
-        f"{staleness * 1000:.0f} ms: anomalies {len(anomalies)} (without it {strict})"
+        f"({dict(world.counts)}), checked in {time.monotonic() - started:.1f} s with a "
+        f"staleness of {staleness * 1000:.0f} ms: anomalies {len(anomalies)} (without it {strict})"
     )
     assert (anomalies, world.unexpected) == ([], [])
     assert world.counts["end"] > 0

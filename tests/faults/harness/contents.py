@@ -96,7 +96,9 @@ class _SQLite(Observer):
         }
 
     def read(self) -> Contents:
-        return {name: frozenset(self._run(f"SELECT * FROM {name}")) for name in _TABLES}  # noqa: S608  # our names
+        return {
+            name: frozenset(self._run(f"SELECT * FROM {name}")) for name in _TABLES
+        }  # our names
 
     def _values(self, table: str, row: Any) -> Mapping[str, Any]:
         return dict(zip(self._columns[table], row, strict=True))
@@ -107,10 +109,10 @@ class _SQLite(Observer):
             where = " AND ".join(f"{key} = ?" for key in keys)
             for row in now[name] - wanted[name]:
                 values = self._values(name, row)
-                self._run(f"DELETE FROM {name} WHERE {where}", [values[key] for key in keys])  # noqa: S608
+                self._run(f"DELETE FROM {name} WHERE {where}", [values[key] for key in keys])
             for row in wanted[name] - now[name]:
                 marks = ", ".join("?" for _ in row)
-                self._run(f"INSERT INTO {name} VALUES ({marks})", row)  # noqa: S608
+                self._run(f"INSERT INTO {name} VALUES ({marks})", row)
         self._run("COMMIT")
 
 
@@ -119,7 +121,7 @@ class _Postgres(Observer):
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
-        parts = [f"SELECT '{name}', t::text FROM {name} t" for name in _TABLES]  # noqa: S608
+        parts = [f"SELECT '{name}', t::text FROM {name} t" for name in _TABLES]
         self._query = " UNION ALL ".join(parts).encode()
 
     def read(self) -> Contents:
@@ -140,9 +142,9 @@ class _Postgres(Observer):
                 key = ", ".join(keys)
                 same = ", ".join(f"(%s::{name}).{column}" for column in keys)
                 for row in now[name] - wanted[name]:
-                    self._run(f"DELETE FROM {name} WHERE ({key}) = ({same})", [row] * len(keys))  # noqa: S608
+                    self._run(f"DELETE FROM {name} WHERE ({key}) = ({same})", [row] * len(keys))
                 for row in wanted[name] - now[name]:
-                    self._run(f"INSERT INTO {name} SELECT (%s::{name}).*", [row])  # noqa: S608
+                    self._run(f"INSERT INTO {name} SELECT (%s::{name}).*", [row])
 
     def _run(self, statement: str, values: Sequence[str]) -> None:
         self._connection.execute(statement.encode(), values, prepare=True)

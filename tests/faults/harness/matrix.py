@@ -7,7 +7,6 @@ the database are compared each time. In the end the client gets the first respon
 has what belongs to it.
 """
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,11 +21,12 @@ from authapi.testing import Client
 from tests.faults.harness.contents import Change, Contents, Observer
 from tests.faults.harness.figures import SCALE
 from tests.faults.harness.injection import COMMIT, Moment, Plan, following
+from tests.faults.harness.polling import until
 
 _RELEASED_WITHIN = 5.0
 _COUNTED = {"authapi_totp_factors changed: failures", "authapi_login_tickets changed: attempts"}
-"""A guess counts in a transaction of its own, before it is checked: otherwise a caller who breaks the
-connection would guess without a limit. It stays counted if what follows fails."""
+"""A guess counts in a transaction of its own, before it is checked: otherwise a caller who breaks
+the connection would guess without a limit. It stays counted if what follows fails."""
 _MESSAGE = "authapi_sessions changed: data"
 """The message that the next page shows once. It is written and removed after the change of a form,
 which it does not hold up."""
@@ -214,9 +214,10 @@ class Matrix(httpx.ASGITransport):
 
     async def _wait_until_released(self) -> None:
         """Waits until no connection is in use, which a transaction could hold open."""
-        async with asyncio.timeout(_RELEASED_WITHIN):
-            while self._services.database.connections_in_use:
-                await asyncio.sleep(0.001)
+        database = self._services.database
+        await until(
+            lambda: database.connections_in_use == 0, within=_RELEASED_WITHIN, what="released"
+        )
 
     async def _warm(self) -> None:
         """Opens the connections that a fault has closed, so that this is no part of a request."""
