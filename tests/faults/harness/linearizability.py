@@ -1,9 +1,9 @@
 """Decides whether a history of one session is linearizable.
 
-A history is linearizable if each operation can be given one moment between its call and its return
-such that the operations, in the order of these moments, have the results that a single session
-without any concurrency would give them (Herlihy and Wing). The search is that of Wing and Gong, with
-the states that it has seen remembered (Lowe).
+A history is linearizable if each operation can be given one moment between its call and its
+return such that the operations, in the order of these moments, have the results that a single
+session without any concurrency would give them (Herlihy and Wing). The search is that of Wing and
+Gong, with the states that it has seen remembered (Lowe).
 """
 
 import math
@@ -28,8 +28,8 @@ class Operation:
     """One request. Times are those of `time.monotonic()`."""
 
     what: What
-    """`begin` is a login, `use` a request that needs the session to be live, `end` ends it if it is.
-    A logout is a use and an end with the same times: of two at once, both may be accepted."""
+    """`begin` is a login, `use` a request that needs the session to be live, and `end` ends it if
+    it is. A logout is a use and an end with the same times: of two at once, both may succeed."""
     called: float
     returned: float = math.inf
     """Infinity if there was no response: the request took effect at any time, or never."""
