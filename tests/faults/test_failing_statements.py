@@ -1,4 +1,4 @@
-"""35: each statement of each route fails: all or nothing, and the right status.
+"""40: each statement of each route fails: all or nothing, and the right status.
 
 A new route fails these tests until a scene sends a request to it that succeeds.
 """
@@ -87,7 +87,7 @@ async def failing(
         yield api
 
 
-async def test_35_failing_statements_of_the_api(
+async def test_40_failing_statements_of_the_api(
     database_url: str, report: Report, tmp_path: Path
 ) -> None:
     coverage, scanner = Coverage(), Scanner()
@@ -104,7 +104,7 @@ async def test_35_failing_statements_of_the_api(
 
 
 @_PAGES
-async def test_35_failing_statements_of_the_pages(database_url: str, report: Report) -> None:
+async def test_40_failing_statements_of_the_pages(database_url: str, report: Report) -> None:
     coverage, settings = Coverage(), settings_of(database_url)
     with travel_to(now()) as clock:
         async with failing(settings, coverage) as api:
@@ -173,7 +173,7 @@ async def follow_mails(api: Client, clock: time_machine.Traveller) -> None:
 
 
 @_PAGES
-async def test_35_failing_statements_of_the_console(database_url: str, report: Report) -> None:
+async def test_40_failing_statements_of_the_console(database_url: str, report: Report) -> None:
     coverage = Coverage()
     settings = settings_of(database_url, roles=ROLES, webhook_events=("account_renamed",), **HOOKS)
     post = Post()

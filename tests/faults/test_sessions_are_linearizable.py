@@ -1,4 +1,4 @@
-"""36: no session comes back: histories of sessions on four processes are linearizable.
+"""41: no session comes back: histories of sessions on four processes are linearizable.
 
 Sixteen clients log in, read, refresh, log out, and deactivate and activate the accounts that they
 share. Each response is an operation in the history of its session.
@@ -158,7 +158,7 @@ class _World:
 
 
 @pytest.mark.parametrize("cache", ["cache", "no cache"])
-async def test_36_linearizable_sessions(
+async def test_41_linearizable_sessions(
     url: str, cache: str, new_service: NewService, report: Report, chance: random.Random
 ) -> None:
     size: Mapping[str, str] = {} if cache == "cache" else {"IDENTITY_CACHE_SIZE": "0"}

@@ -1,4 +1,4 @@
-"""34: with a tenth of a core and 256 MB, the service starts, works, refuses what is too much."""
+"""39: with a tenth of a core and 256 MB, the service starts, works, refuses what is too much."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ _LONGEST = 60.0
 
 
 @pytest.mark.parametrize("url", ["sqlite", "postgres"] if SCALE > 1 else ["sqlite"], indirect=True)
-async def test_34_a_tenth_of_a_core(
+async def test_39_a_tenth_of_a_core(
     url: str, new_service: NewService, report: Report, chance: random.Random
 ) -> None:
     service = new_service(url)
