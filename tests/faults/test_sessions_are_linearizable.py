@@ -20,6 +20,7 @@ from tests.faults.harness.figures import scaled
 from tests.faults.harness.hammer import CLOCK_TOLERANCE, POSTGRES_STALENESS, SQLITE_STALENESS
 from tests.faults.harness.http_client import Client, Headers, Response
 from tests.faults.harness.linearizability import Operation, What, is_linearizable
+from tests.faults.harness.polling import until
 from tests.storage.rows import sql
 
 pytestmark = pytest.mark.faults
@@ -71,6 +72,10 @@ class _World:
     counts: Counter[str] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
     is_over: bool = False
+
+    @property
+    def has_everything(self) -> bool:
+        return all(self.counts[what] > 0 for what in ("begin", "use", "end", "deactivate"))
 
     async def act(self, account: _Account) -> None:
         """One client: operation after operation on one account."""
@@ -175,6 +180,7 @@ async def test_41_linearizable_sessions(
             for number in range(_CLIENTS):
                 group.create_task(world.act(world.accounts[number % _ACCOUNTS]))
             await asyncio.sleep(scaled(3, 120))
+            await until(lambda: world.has_everything, within=60, what="every kind of operation")
             world.is_over = True
     histories = [it for account in world.accounts for it in account.histories()]
     started = time.monotonic()
@@ -186,8 +192,7 @@ async def test_41_linearizable_sessions(
         f"staleness of {staleness * 1000:.0f} ms: anomalies {len(anomalies)} (without it {strict})"
     )
     assert (anomalies, world.unexpected) == ([], [])
-    assert world.counts["end"] > 0
-    assert world.counts["deactivate"] > 0
+    assert world.has_everything
 
 
 async def _create_account(client: Client) -> _Account:
