@@ -139,8 +139,9 @@ class Database:
             direct = 0 if self.is_sqlite else pool_size * 3 // 10
             options = {"pool_size": pool_size - direct, "pool_timeout": pool_timeout}
             if self.is_sqlite:
-                self.engine = self._sqlite_engine(options, timeout)
-                self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+                # Only `begin_sqlite` begins a transaction. With AUTOCOMMIT, SQLAlchemy would send a
+                # statement to end that mode, and a connection whose statement fails never returns.
+                self.engine = self._reader = self._sqlite_engine(options, timeout)
                 self._writer = self.engine.execution_options(**{WRITES: True})
             else:
                 own = postgres_engine(
@@ -152,19 +153,16 @@ class Database:
                 )
                 self.engine, self._reader, self._writer = own.engine, own.reader, own.writer
                 if direct:
+                    limits = {"pool_timeout": pool_timeout, "timeout": pool_timeout + timeout + 1}
                     self.direct_reads = DirectReads(
-                        self.engine,
-                        own.connect_arguments,
-                        size=direct,
-                        pool_timeout=pool_timeout,
-                        timeout=pool_timeout + timeout + 1,
+                        self.engine, own.connect_arguments, size=direct, **limits
                     )
         self._leases = Leases(
             end_timeout=timeout + 1, restore=None if self._theirs is None else self._theirs.restore
         )
-        self._read_timeout = pool_timeout + timeout + 1
-        self._write_timeout = pool_timeout + 2 * timeout + 1
         self._shares_sessions = shares_sessions
+        self._read_timeout = pool_timeout + timeout + 1
+        self._write_timeout = self._read_timeout + timeout
         self._on_commit, self._on_change, self._on_queued = on_commit, on_change, on_queued
         self.notifications: Notifications = (
             SQLiteNotifications(self._url.database or "")
