@@ -1,28 +1,13 @@
-"""What the routes of logins at other providers need of the services and of the providers."""
+"""What the routes of logins at other providers need of the services."""
 
-from collections.abc import Iterator
 from typing import Protocol
 from uuid import UUID
 
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.federation.flow import Flow
 from authapi.domain.federation.person import LinkedIdentity, Person
-from authapi.domain.federation.upstream import Upstream
 from authapi.domain.identity import Identity
 from authapi.services.logins.proved import Proved
-
-
-class Providers(Protocol):
-    """The providers of the settings, in their order."""
-
-    def __iter__(self) -> Iterator[str]:
-        """Yields the names."""
-
-    def __getitem__(self, name: str) -> Upstream:
-        """Returns a provider. Raises KeyError for an unknown name."""
-
-    def redirect_uri(self, name: str) -> str:
-        """Returns the address to which a provider leads back, below the public URL."""
 
 
 class Federation(Protocol):

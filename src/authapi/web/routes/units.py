@@ -24,6 +24,7 @@ from authapi.web.routes.admin import stats as admin_stats
 from authapi.web.routes.admin import users as admin_users
 from authapi.web.routes.factors import changes, passkeys
 from authapi.web.routes.factors import well_known as factor_pages
+from authapi.web.routes.federation import callback, exchange, link, start
 from authapi.web.routes.login import enrolment, passkey, password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
 from authapi.web.routes.pages import enrolment as enrolment_page
@@ -43,6 +44,7 @@ from authapi.web.routes.pages.account import (
     data,
     devices,
     profile,
+    providers,
     security,
 )
 from authapi.web.routes.pages.account import passkeys as passkey_pages
@@ -84,6 +86,7 @@ UNITS: Mapping[str, APIRouter] = {
         security.router,
         authenticator.router,
         passkey_pages.router,
+        providers.router,
         devices.router,
         token_pages.router,
         activity.router,
@@ -101,6 +104,8 @@ UNITS: Mapping[str, APIRouter] = {
         console_entry.router,
     ),
     "login": _joined(password.router, second_factor.router, enrolment.router, passkey.router),
+    # The path of an exchange is also that of a provider of this name.
+    "federation": _joined(exchange.router, start.router, callback.router, link.router),
     "grants": grants.router,
     "revocation": revocation.router,
     "introspection": introspection.router,
