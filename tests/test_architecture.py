@@ -165,7 +165,7 @@ def test_only_the_settings_read_the_environment() -> None:
         (
             "cryptography",
             [
-                "crypto/detached_signatures.py",
+                "crypto/signatures/detached.py",
                 "crypto/encryption.py",
                 "crypto/factors/challenges.py",
                 "crypto/factors/webauthn.py",
