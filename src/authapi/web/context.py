@@ -6,7 +6,7 @@ which authapi is a guest, `GuestMiddleware` stores a `Visit` instead, which crea
 a gate asks for it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from authapi.domain.client import Client, Peer
-from authapi.domain.federation.upstream import Upstream
+from authapi.domain.federation.providers import NoProviders, Providers
 from authapi.domain.identity import Identity
 from authapi.domain.monitoring.findings import Report
 from authapi.errors import InvalidCredential
@@ -31,27 +31,6 @@ if TYPE_CHECKING:
     from authapi.services.metrics import Metrics
 
 SCOPE_KEY = "authapi"
-
-
-class Providers(Protocol):
-    """The providers of the settings, in their order."""
-
-    def __iter__(self) -> Iterator[str]:
-        """Yields the names."""
-
-    def __getitem__(self, name: str) -> Upstream:
-        """Returns a provider. Raises KeyError for an unknown name."""
-
-    def redirect_uri(self, name: str) -> str:
-        """Returns the address to which a provider leads back, below the public URL."""
-
-
-class NoProviders(dict[str, Upstream]):
-    """What an installation without providers has."""
-
-    def redirect_uri(self, name: str) -> str:
-        """Raises KeyError."""
-        raise KeyError(name)
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -71,7 +50,7 @@ class Runtime:
     """The names of the installed units of routes (`authapi.web.routes.units`)."""
     site: object = field(default=None, repr=False)
     """The `Site` of the pages. `web.pages.site` creates it at the first use."""
-    upstreams: "Providers" = field(default_factory=NoProviders, repr=False)
+    upstreams: Providers = field(default_factory=NoProviders, repr=False)
     """The providers at which people log in, by their names in the settings."""
     _expiry_watch: SessionWatch = field(default_factory=SessionWatch, repr=False)
     """The `session_watch` of a resource server."""

@@ -11,7 +11,6 @@ from authapi.strategies.base import read_header
 from authapi.web.context import Runtime, context_of
 from authapi.web.federation.flows import FlowStart, Headers, keep_flow, new_flow
 from authapi.web.pages import addresses
-from authapi.web.routes.login.password import issuer_of
 
 _OWN_SITES = frozenset({"same-origin", "none"})
 
@@ -53,18 +52,6 @@ def parse_continue(connection: HTTPConnection, text: str | None) -> str | None:
         message = "must be a path of this host, or a URL of an origin in AUTHAPI_RETURN_ORIGINS"
         raise InvalidInput(InputError(("body", "continue"), "invalid_continue", message))
     return found
-
-
-def parse_strategy(connection: HTTPConnection, name: str | None, continue_to: str | None) -> str:
-    """Returns the name of the strategy of a login.
-
-    Raises InvalidInput if it is unknown, or if the login has no page that exchanges its code.
-    """
-    issuer = issuer_of(context_of(connection).runtime, name)
-    if not issuer.ambient and continue_to is None:
-        message = f"is required with the strategy {issuer.name}"
-        raise InvalidInput(InputError(("body", "continue"), "missing", message))
-    return issuer.name
 
 
 async def begin(

@@ -17,14 +17,13 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from authapi.web.answers.route_ownership import path_below
+from authapi.web.pages.addresses import CALLBACKS
 
 PREFIX: Final = "/account/"
 """The beginning of the paths of mailed links, below the prefix of authapi."""
 _PARAMETER: Final = "token"
 """The query parameter with the secret."""
 _KEY: Final = "authapi.link_secret"
-CALLBACKS: Final = "/login/with/"
-"""The beginning of the paths to which providers lead back, below the prefix of authapi."""
 _OF_CALLBACK: Final = frozenset({"code", "state", "user", "id_token", "access_token"})
 """The query parameters of a callback that are secret, or name a person."""
 _CALLBACK_KEY: Final = "authapi.callback"

@@ -9,11 +9,12 @@ from starlette.types import Scope
 
 from authapi.web.answers.route_ownership import path_below
 from authapi.web.context import context_of
-from authapi.web.middleware.link_secrets import CALLBACKS
 from authapi.web.pages.next import safe_next
 
 PREFIX = "/account"
 """The path of the pages for all people, below the prefix of authapi."""
+CALLBACKS = "/login/with/"
+"""The beginning of the paths to which providers lead back, below the prefix of authapi."""
 CONSOLE = "/console"
 """The path of the pages for superusers."""
 

@@ -60,9 +60,7 @@ def connected(runtime: Runtime, linked: Sequence[LinkedIdentity]) -> Sequence[Co
     return [ConnectedAccount(it, title_of(runtime, it.provider)) for it in linked]
 
 
-def connectable(
-    runtime: Runtime, linked: Sequence[LinkedIdentity]
-) -> Sequence[tuple[str, str]]:
+def connectable(runtime: Runtime, linked: Sequence[LinkedIdentity]) -> Sequence[tuple[str, str]]:
     """Returns the name and the title of each provider at which no account is connected."""
     if "federation" not in runtime.units:
         return ()

@@ -145,7 +145,7 @@ OUTCOMES: Mapping[str, str] = {
     "ended": "You were signed out. Sign in to go on.",
     "expired": "The sign-in took too long. Begin again.",
     "identity-taken": "That account is connected to another account here. Nothing was changed.",
-    "invalid-credential": "Your sign-in has changed meanwhile, so nothing was connected. Try again.",
+    "invalid-credential": "Your sign-in has changed meanwhile. Nothing was connected. Try again.",
     "invited": "Welcome. Sign in with the password that you have chosen.",
     "inactive-account": "This account is deactivated. Contact the operator of this service.",
     "link-required": "There is an account with the e-mail address of that account. Sign in as you "
@@ -157,9 +157,9 @@ OUTCOMES: Mapping[str, str] = {
     "provider-answer-refused": "The answer of the other website was not accepted. Try again, or "
     "sign in another way.",
     "provider-failed": "You could not be signed in with that account. Sign in another way.",
-    "provider-refused": "The other website did not sign you in. Try again, or sign in another way.",
-    "provider-unavailable": "The other website does not answer. Try again later, or sign in another "
-    "way.",
+    "provider-refused": "The other website did not sign you in. Try again or sign in another way.",
+    "provider-unavailable": "The other website does not answer. Try again later, or sign in "
+    "another way.",
     "registration-closed": "Accounts are made by invitation, and none is connected to that one.",
     "reset": "Your password is changed. Sign in with the new one.",
     "sent": "If there is an account with this address, an e-mail is on its way.",

@@ -57,7 +57,9 @@ class LinkRequest(Input):
 class FlowOut(Output):
     """The address at the provider to which the page leads the browser."""
 
-    url: Annotated[str, Field(examples=["https://accounts.google.com/o/oauth2/v2/auth?client_id=a"])]
+    url: Annotated[
+        str, Field(examples=["https://accounts.google.com/o/oauth2/v2/auth?client_id=a"])
+    ]
 
 
 class LoginCode(Input):

@@ -130,7 +130,7 @@ _OF_ACCOUNT: Mapping[str, Callable[[bool], Values]] = {
         "is_removal": full,
     },
     "provider": lambda full: {
-        "name": "google",
+        "key": "google",
         "provider": "Google",
         "needs": needs_example(is_full=full),
     },

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from authapi.domain.client import current_client
 from authapi.domain.federation.flow import Callback, Flow, FlowIntent
+from authapi.domain.federation.person import Person
 from authapi.domain.identity import Identity
 from authapi.errors import (
-    AuthAPIError,
     InvalidCredential,
     LoginFlowInvalid,
     ProviderRefused,
@@ -17,10 +18,7 @@ from authapi.errors import (
     Unavailable,
     WrongDestination,
 )
-from authapi.domain.client import current_client
-from authapi.domain.federation.person import Person
 from authapi.strategies.base import read_header
-from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.answers.renewals import renewal_of, secret_of
 from authapi.web.context import context_of
 from authapi.web.federation.arrival import (

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from authapi.web.answers.descriptions import problems, response_header
+from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
 from authapi.web.csrf import check_origin
 from authapi.web.routes.login.password import finish, issuer_of, login_response

@@ -1,6 +1,6 @@
 """POST /me/identities/{provider} begins to link a provider to the account of the caller."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -27,13 +27,15 @@ FreshOwner = Annotated[
 ]
 
 
+_KEPT: dict[int | str, dict[str, Any]] = {
+    200: response_header("Set-Cookie", "Keeps the flow in the browser for ten minutes.")
+}
+
+
 @router.post(
     "/{provider}",
     response_model=FlowOut,
-    responses={
-        200: response_header("Set-Cookie", "Keeps the flow in the browser for ten minutes.")
-    }
-    | problems(400, 401, 403, 404, 408, 415, 422, 429, 503),
+    responses=_KEPT | problems(400, 401, 403, 404, 408, 415, 422, 429, 503),
 )
 async def begin_link(
     provider: str, identity: FreshOwner, request: Request, body: LinkRequest | None = None

@@ -17,12 +17,12 @@ from authapi.web.federation.beginning import (
     begin,
     check_own_link,
     parse_continue,
-    parse_strategy,
     upstream_of,
 )
 from authapi.web.federation.flows import FlowStart, Headers
 from authapi.web.media_types import JSON, is_form, require_media_type
 from authapi.web.pages import addresses
+from authapi.web.routes.login.password import issuer_of
 from authapi.web.routing import AuthAPIRoute, has_body, read_form
 from authapi.web.schemas.federation import MAX_CONTINUE, FlowOut, FlowRequest, ProviderOut
 from authapi.web.schemas.fields import StrategyName, reserved_addresses_allowed
@@ -121,10 +121,22 @@ def leading_to(url: str, headers: Headers, *, as_json: bool = False) -> Response
 async def _begin(request: Request, provider: str, sent: FlowRequest) -> tuple[str, Headers]:
     upstream_of(context_of(request).runtime, provider)
     continue_to = parse_continue(request, sent.continue_to)
-    strategy = parse_strategy(request, sent.strategy, continue_to)
+    strategy = _strategy(request, sent.strategy, continue_to)
     start = FlowStart(provider, strategy, remember=sent.remember, continue_to=continue_to)
     hint = sent.hint.original if isinstance(sent.hint, EmailAddress) else None
     return await begin(request, start, hint=hint)
+
+
+def _strategy(request: Request, name: str | None, continue_to: str | None) -> str:
+    """Returns the name of the strategy of a login.
+
+    Raises InvalidInput if it is unknown, or if the login has no page that exchanges its code.
+    """
+    issuer = issuer_of(context_of(request).runtime, name)
+    if not issuer.ambient and continue_to is None:
+        message = f"is required with the strategy {issuer.name}"
+        raise InvalidInput(InputError(("body", "continue"), "missing", message))
+    return issuer.name
 
 
 async def _sent_form(request: Request) -> FlowRequest:

@@ -76,7 +76,7 @@ async def _show_connect(caller: Caller, form: Form = EMPTY, status: int = 200) -
         "provider",
         status=status,
         form=form,
-        name=name,
+        key=name,
         provider=title_of(caller.runtime, name),
         needs=needs_of(caller),
     )
