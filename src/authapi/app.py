@@ -6,7 +6,7 @@ importing application can use.
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
@@ -22,6 +22,7 @@ from authapi.facade.sync import Sync
 from authapi.facade.threads import ServiceThread
 from authapi.late_imports import import_in_thread
 from authapi.outbound.breaches import build_breach_check
+from authapi.outbound.upstreams.registry import Upstreams
 from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
 from authapi.services.factors.webauthn.relying_party import can_add_passkeys, names_other_sites
@@ -86,6 +87,7 @@ class AuthAPI(HookDecorators):
         self.accounts = Accounts(services)
         diagnose = BackgroundChecks(self._checks).report
         self.runtime = Runtime(self.settings, Registry.load(services), services, diagnose)
+        self._upstreams = Upstreams(self.settings)
         self._installation = Installation(self.runtime)
         self.sync = Sync(
             ServiceThread(self._home, partial(self.build_services, own_pool=True)), self.runtime
@@ -195,7 +197,7 @@ class AuthAPI(HookDecorators):
                 # The first request that calls a function in a thread imports it otherwise.
                 await import_in_thread("anyio._backends._asyncio")
                 await asyncio.to_thread(check_pages, self.runtime)
-                async with self._installation.started():
+                async with self._installation.started(), aclosing(self._upstreams):
                     yield
             except BaseException:
                 await close_after_failure(services.stop)

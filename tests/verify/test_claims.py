@@ -18,7 +18,7 @@ from authapi.errors import InvalidCredential, TokenError
 from authapi.testing.strategy_harness import connection
 from authapi.verify import RemoteJWT
 from authapi.verify.claims import ClaimsReader
-from authapi.verify.metadata import Published
+from authapi.outbound.issuers.metadata import Published
 from tests.crypto import forgery
 
 NOW = forgery.NOW
