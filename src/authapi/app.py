@@ -6,7 +6,7 @@ importing application can use.
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
@@ -201,11 +201,8 @@ class AuthAPI(HookDecorators):
                 # The first request that calls a function in a thread imports it otherwise.
                 await import_in_thread("anyio._backends._asyncio")
                 await asyncio.to_thread(check_pages, self.runtime)
-                async with self._installation.started():
-                    try:
-                        yield
-                    finally:
-                        await self._upstreams.close()
+                async with self._installation.started(), aclosing(self._upstreams):
+                    yield
             except BaseException:
                 await close_after_failure(services.stop)
                 raise

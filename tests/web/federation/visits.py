@@ -84,7 +84,7 @@ class FakeUpstreams:
     def redirect_uri(self, name: str) -> str:
         return f"{ORIGIN}/login/with/{name}/callback"
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         self.is_closed = True
 
 

@@ -21,7 +21,7 @@ class Providers(Protocol):
     def redirect_uri(self, name: str) -> str:
         """Returns the address to which a provider leads back, below the public URL."""
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Ends the connections to the providers."""
 
 
@@ -32,5 +32,5 @@ class NoProviders(dict[str, Upstream]):
         """Raises KeyError."""
         raise KeyError(name)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Does nothing."""

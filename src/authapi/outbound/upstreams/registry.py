@@ -67,7 +67,7 @@ class Upstreams(Mapping[str, Upstream]):
         """
         return f"{self._settings.issuer}/login/with/{self.find(name).name}/callback"
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Stops requests and closes the connections. Later logins open new ones."""
         for upstream in self._by_name.values():
             await upstream.close()

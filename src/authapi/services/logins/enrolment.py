@@ -22,7 +22,6 @@ from authapi.services.logins.complete import (
     MAX_ATTEMPTS,
     CompletedLogin,
     Logins,
-    complete_ticket,
 )
 from authapi.services.logins.proved import SecondFactorUse
 from authapi.services.rate_limits import RateLimits
@@ -191,7 +190,7 @@ def _complete(
 ) -> tuple[CompletedLogin, Enrolled]:
     enrolled = Enrolled(user)
     use = SecondFactorUse(partial(_finish, ticket, add, enrolled), ends_logins=True)
-    return complete_ticket(ticket, user, method, use), enrolled
+    return self._logins.complete_ticket(ticket, user, method, use), enrolled
 
 
 async def _finish(ticket: LoginTicket, add: _Add, enrolled: Enrolled, store: Store) -> None:
