@@ -217,9 +217,7 @@ class Arrivals:
         await self._check_may_log_in(arrival, row.user)
         return self._proved(row.user, row.version, arrival, new_id(), is_linked=False)
 
-    async def _take_over(
-        self, arrival: _Arrival, email: EmailAddress, user: User
-    ) -> Proved | None:
+    async def _take_over(self, arrival: _Arrival, email: EmailAddress, user: User) -> Proved | None:
         await self._sign_up.check_allowed(arrival.person, email, request=arrival.request)
         try:
             taken = await self._sign_up.take_over(arrival.person, email, user.id)

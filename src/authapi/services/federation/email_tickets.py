@@ -56,7 +56,9 @@ class EmailTickets:
         """Returns the refusal with a ticket for this login."""
         expires_at = now() + LIFETIME
         members = {
-            "person": person_as_json(person if _fits(person) else replace(person, claims=NO_CLAIMS)),
+            "person": person_as_json(
+                person if _fits(person) else replace(person, claims=NO_CLAIMS)
+            ),
             "strategy": flow.strategy,
             "remember": flow.remember,
             "continue": flow.continue_to,

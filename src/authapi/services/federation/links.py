@@ -140,9 +140,7 @@ class IdentityLinks:
             if not is_there:
                 raise InvalidCredentials
         else:
-            _, is_new = await self._insert(
-                store, user, person, proof.identity_id, last_login_at=at
-            )
+            _, is_new = await self._insert(store, user, person, proof.identity_id, last_login_at=at)
         if once is not None and not await store.used_challenges.add(once):
             raise LoginFlowInvalid
         if is_new:

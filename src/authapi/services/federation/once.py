@@ -9,6 +9,7 @@ from authapi.domain.federation.flow import Flow, FlowIntent
 from authapi.domain.federation.person import Person
 from authapi.domain.identity import Identity
 from authapi.errors import LoginFlowInvalid
+from authapi.storage import Database
 
 
 def check_flow(
@@ -31,6 +32,15 @@ def check_flow(
 def once_of(flow: Flow) -> UsedChallenge:
     """Returns what the end of a flow uses up: the hash of its `state`."""
     return used_text(flow.state, flow.expires_at)
+
+
+async def is_used(database: Database, flow: Flow) -> bool:
+    """Whether a login or a link has used a flow up.
+
+    Raises StorageUnavailable if the database does not answer.
+    """
+    async with database.read() as store:
+        return await store.used_challenges.has(once_of(flow).digest)
 
 
 def used_text(text: str, expires_at: datetime) -> UsedChallenge:

@@ -46,8 +46,6 @@ from authapi.storage import Database
 _log = logging.getLogger(__name__)
 
 _NOT_STARTED = "authapi is not started: run the application's lifespan"
-FLOW_USE = "login flows 1"
-"""The use of the secret that seals what a browser keeps of a visit to a provider."""
 _UNKNOWN_KEY_INTERVAL = 1.0
 """Seconds between two queries for a `kid` that is not in memory."""
 
@@ -77,7 +75,6 @@ class Keys:
         self._cipher: Cipher | None = None
         self._outbox_cipher: Cipher | None = None
         self._factor_cipher: Cipher | None = None
-        self._flow_cipher: Cipher | None = None
         self._challenges: Challenges | None = None
         self._ciphers: dict[str, Cipher] = {}
         self._unknown_key_at = -_UNKNOWN_KEY_INTERVAL
@@ -113,7 +110,6 @@ class Keys:
         self._cipher = Cipher(secret)
         self._outbox_cipher = Cipher(secret, use=OUTBOX_USE)
         self._factor_cipher = Cipher(secret, use=FACTOR_USE)
-        self._flow_cipher = Cipher(secret, use=FLOW_USE)
         self._challenges = Challenges(secret)
         self._ciphers = {}
         self._lifecycle = KeyLifecycle(
@@ -153,16 +149,6 @@ class Keys:
         if use not in self._ciphers:
             self._ciphers[use] = Cipher(self._own_secrets(), use=use)
         return self._ciphers[use]
-
-    @property
-    def flow_cipher(self) -> Cipher:
-        """The cipher of visits to providers, which browsers keep for minutes.
-
-        Raises ConfigurationError if the secret cannot be read.
-        """
-        if self._flow_cipher is None:
-            self._flow_cipher = Cipher(self._own_secrets(), use=FLOW_USE)
-        return self._flow_cipher
 
     @property
     def challenges(self) -> Challenges:

@@ -1,20 +1,24 @@
 """Leads a browser on that comes back from a provider: to where its flow leads, or to a page."""
 
+from collections.abc import Iterable
 from urllib.parse import urldefrag, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from authapi.domain.federation.flow import Flow, FlowIntent
-from authapi.errors import AuthAPIError, EnrolmentRequired, SecondFactorRequired
+from authapi.errors import AuthAPIError, EmailNeeded, EnrolmentRequired, SecondFactorRequired
 from authapi.web.context import context_of
 from authapi.web.federation.flows import discard_flow
+from authapi.web.federation.ticket_cookie import keep_ticket
 from authapi.web.pages import addresses
 from authapi.web.pages.error_pages import accepts_html
 from authapi.web.pages.texts import OUTCOMES
 
 _OTHER = "provider-failed"
 """The outcome on a page for a refusal without a sentence of its own."""
+_STEPS = (SecondFactorRequired, EnrolmentRequired, EmailNeeded)
+"""Refusals of a login that goes on with a step on a page of ours."""
 _KEPT_FLOW = frozenset({"provider_unavailable", "too_many_attempts"})
 """Refusals after which the same callback may succeed."""
 
@@ -35,12 +39,12 @@ def lead_on(request: Request, flow: Flow) -> Response:
     return lead(addresses.home(request))
 
 
-def lead_on_with_code(flow: Flow, code: str) -> Response:
+def lead_with_code(continue_to: str | None, code: str) -> Response:
     """Returns the response to a browser whose page exchanges a code for its credential.
 
     A fragment is sent to no server, and is in no log.
     """
-    return lead(_with_fragment(flow.continue_to or "/", code=code))
+    return lead(_with_fragment(continue_to or "/", code=code))
 
 
 def has_pages(request: Request) -> bool:
@@ -55,20 +59,26 @@ def refused(request: Request, flow: Flow, error: AuthAPIError) -> Response:
     the provider has said is in neither. Raises `error` if there is no page.
     """
     code = getattr(error, "code", "internal_error")
-    wants_own_page = flow.continue_to is None or flow.continue_to.startswith("/")
-    if wants_own_page and has_pages(request) and accepts_html(request.scope):
+    is_step = isinstance(error, _STEPS)
+    is_own = flow.continue_to is None or flow.continue_to.startswith("/")
+    if (is_own or is_step) and has_pages(request) and accepts_html(request.scope):
         response = lead(_page_for(request, flow, error, code))
     elif flow.continue_to is not None:
         response = lead(_with_fragment(flow.continue_to, error=code))
     else:
         raise error
-    if isinstance(error, SecondFactorRequired | EnrolmentRequired):
-        for name, value in error.headers:
-            response.headers.append(name, value)
+    if isinstance(error, EmailNeeded):
+        _add(response, keep_ticket(request, error))
+    elif isinstance(error, SecondFactorRequired | EnrolmentRequired):
+        _add(response, error.headers)
     if code not in _KEPT_FLOW:
-        for name, value in discard_flow(request, flow):
-            response.headers.append(name, value)
+        _add(response, discard_flow(request, flow))
     return response
+
+
+def _add(response: Response, headers: Iterable[tuple[str, str]]) -> None:
+    for name, value in headers:
+        response.headers.append(name, value)
 
 
 def _page_for(request: Request, flow: Flow, error: AuthAPIError, code: str) -> str:
@@ -79,7 +89,7 @@ def _page_for(request: Request, flow: Flow, error: AuthAPIError, code: str) -> s
         return addresses.page(request, "sign-in/second", next=wanted)
     if isinstance(error, EnrolmentRequired):
         return addresses.page(request, "sign-in/enrol", next=wanted)
-    if code == "email_needed":
+    if isinstance(error, EmailNeeded):
         return addresses.page(request, "sign-in/address", next=wanted)
     if code == "link_required" and "account" in context_of(request).runtime.units:
         # After the login, the person links the provider there.

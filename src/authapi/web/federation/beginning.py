@@ -63,7 +63,7 @@ async def begin(
     """
     runtime = context_of(request).runtime
     upstream = upstream_of(runtime, start.provider)
-    await runtime.services.rate_limits.consume_federation(current_client())
+    await runtime.services.rate_limits.consume_visit(current_client())
     flow = new_flow(start)
     uri = runtime.upstreams.redirect_uri(upstream.name)
     try:

@@ -23,6 +23,8 @@ from authapi.errors import DecryptionFailed, LoginFlowInvalid
 from authapi.strategies.session import cookie_name, set_cookie
 from authapi.web.context import context_of
 
+FLOW_USE = "login flows 1"
+"""The use of the cipher of flows, which gives it a key of its own."""
 LIFETIME = timedelta(minutes=10)
 """How long a visit to a provider may take."""
 MAX_FLOWS = 5
@@ -124,7 +126,7 @@ def open_user(connection: HTTPConnection, state: str, sealed: str | None) -> str
 
 
 def _cipher(connection: HTTPConnection) -> Cipher:
-    return context_of(connection).runtime.services.keys.flow_cipher
+    return context_of(connection).runtime.services.keys.cipher_for(FLOW_USE)
 
 
 def _is_secure(connection: HTTPConnection) -> bool:

@@ -56,6 +56,7 @@ from authapi.web.routes.pages.console import keys as console_keys
 from authapi.web.routes.pages.console import mail as console_mail
 from authapi.web.routes.pages.console import status as console_status
 from authapi.web.routes.pages.console import webhooks as console_webhooks
+from authapi.web.routes.pages.federation import address
 from authapi.web.routes.recovery import email_addresses, logins, passwords
 
 
@@ -77,6 +78,7 @@ UNITS: Mapping[str, APIRouter] = {
         sign_in.router,
         second_step.router,
         enrolment_page.router,
+        address.router,
         sign_up.router,
         sign_out.router,
         prove.router,

@@ -69,7 +69,7 @@ class LoginCode(Input):
         str,
         Field(
             min_length=1,
-            max_length=200,
+            max_length=8192,
             pattern=r"^[\x21-\x7e]+$",
             description="It can be used once, for a minute.",
             examples=["vGf5C2n1q0bIu3Jp8mX7sYkLw4TzRdEaHhNoPiQrStU"],

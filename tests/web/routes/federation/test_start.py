@@ -47,7 +47,9 @@ async def test_every_visit_has_secrets_of_its_own(visitor: Visitor) -> None:
     for _ in range(2):
         await visitor.start()
     first, second = (flow for flow, _ in visitor.acme.started)
-    secrets = {getattr(flow, it) for flow in (first, second) for it in ("state", "nonce", "verifier")}
+    secrets = {
+        getattr(flow, it) for flow in (first, second) for it in ("state", "nonce", "verifier")
+    }
     assert len(secrets) == 6
 
 
@@ -117,7 +119,13 @@ async def test_a_form_of_an_allowed_origin_begins_a_visit(sqlite_url: str) -> No
 @pytest.mark.parametrize(
     "target",
     [
-        *("//evil.example", "\\\\evil.example", "/\\evil.example", "https:evil.example", "/%2fevil"),
+        *(
+            "//evil.example",
+            "\\\\evil.example",
+            "/\\evil.example",
+            "https:evil.example",
+            "/%2fevil",
+        ),
         *("https://evil.example/", f"{ORIGIN}@evil.example/", f"{ORIGIN}.evil.example/", "evil"),
         *("javascript:alert(1)", "https://app.example.evil.example/", "/a\r\nset-cookie:x", "/ä"),
         "https://user@app.example/",

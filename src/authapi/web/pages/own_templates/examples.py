@@ -220,6 +220,7 @@ _OF_SIGN_IN: Mapping[str, Callable[[bool], Values]] = {
         "has_passkey": True,
         "providers": [("google", "Google")] if full else [],
     },
+    "address": lambda full: {"confirms": full},
     "going": lambda _: {"url": "https://example.com/login", "provider": "Google"},
 }
 """The pages that an installation has only together with the page to sign in."""
@@ -242,6 +243,7 @@ _OTHERS: Mapping[str, Callable[[bool], Values]] = {
         "is_owner": not full,
         "email": EMAIL,
         "can_take_over": full,
+        "has_ticket": full,
     },
     **dict.fromkeys(("reset", "undo", "disown", "invitation"), lambda _: {"account": EMAIL}),
 }

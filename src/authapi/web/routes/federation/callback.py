@@ -18,6 +18,8 @@ from authapi.errors import (
     Unavailable,
     WrongDestination,
 )
+from authapi.services.federation.once import is_used
+from authapi.services.federation.owners import owner_of
 from authapi.strategies.base import read_header
 from authapi.web.answers.renewals import renewal_of, secret_of
 from authapi.web.context import context_of
@@ -25,7 +27,7 @@ from authapi.web.federation.arrival import (
     has_pages,
     lead,
     lead_on,
-    lead_on_with_code,
+    lead_with_code,
     outcome_of,
     refused,
 )
@@ -95,10 +97,9 @@ async def come_back(provider: str, request: Request) -> Response:
 
 async def _come_back(request: Request, flow: Flow, found: Mapping[str, str]) -> Response:
     runtime = context_of(request).runtime
-    await runtime.services.rate_limits.consume_federation(current_client())
+    await runtime.services.rate_limits.consume_visit(current_client())
     caller = await _caller(request)
-    federation = runtime.services.federation
-    if await federation.is_used(flow):
+    if await is_used(runtime.services.database, flow):
         # The page was loaded again, after a login that has succeeded.
         if caller is not None and _may_be_of(flow, caller):
             return lead_on(request, flow)
@@ -121,9 +122,10 @@ async def _come_back(request: Request, flow: Flow, found: Mapping[str, str]) -> 
 async def _log_in(request: Request, flow: Flow, person: Person) -> Response:
     runtime = context_of(request).runtime
     federation, issuer = runtime.services.federation, issuer_of(runtime, flow.strategy)
-    proved = await federation.arrive(person, flow, request=request)
+    proved = await federation.arrivals.arrive(person, flow, request=request)
     if not issuer.ambient:
-        return lead_on_with_code(flow, await federation.code_for(proved, flow))
+        code = await federation.codes.issue(proved, strategy=issuer.name, remember=flow.remember)
+        return lead_with_code(flow.continue_to, code.text)
     done = await finish(request, proved, issuer, remember=flow.remember)
     response = lead_on(request, flow)
     done.set_on(response)
@@ -138,15 +140,16 @@ async def _change(
     # A browser in which another person has logged in meanwhile changes nothing.
     if caller is not None and not _may_be_of(flow, caller):
         raise InvalidCredential
-    if flow.intent is FlowIntent.LINK:
-        await runtime.services.federation.link(person, flow)
-        return lead_on(request, flow)
     if caller is None:
-        raise InvalidCredential
+        if issuer_of(runtime, flow.strategy).ambient:
+            raise InvalidCredential  # the cookie of the session is gone
+        caller = await owner_of(runtime.services.database, flow)
+    federation = runtime.services.federation
+    if flow.intent is FlowIntent.LINK:
+        await federation.links.link(person, flow, caller)
+        return lead_on(request, flow)
     renewal = renewal_of(runtime.registry, caller)
-    await runtime.services.federation.step_up(
-        person, flow, caller, new_secret_hash=secret_of(renewal)
-    )
+    await federation.step_up.prove(person, flow, caller, new_secret_hash=secret_of(renewal))
     response = lead_on(request, flow)
     for name, value in renewal.headers if renewal else ():
         response.headers.append(name, value)

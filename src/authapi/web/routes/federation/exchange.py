@@ -27,6 +27,7 @@ async def exchange_code(body: LoginCode, request: Request) -> Response:
     """
     check_origin(request)
     runtime = context_of(request).runtime
-    proved, strategy, remember = await runtime.services.federation.redeem(body.code)
-    issuer = issuer_of(runtime, strategy)
-    return login_response(await finish(request, proved, issuer, remember=remember))
+    found = await runtime.services.federation.codes.redeem(body.code)
+    issuer = issuer_of(runtime, found.strategy)
+    done = await finish(request, found.proved, issuer, remember=found.remember)
+    return login_response(done)
