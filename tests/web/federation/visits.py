@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID
 
 import httpx
 
@@ -10,6 +11,7 @@ from authapi import Settings
 from authapi.app import create_service
 from authapi.domain.federation.flow import Callback, Flow
 from authapi.domain.federation.person import Person
+from authapi.domain.user import User
 from authapi.errors import ProviderRefused
 from authapi.testing import Client, client
 
@@ -117,6 +119,14 @@ class Visitor:
         query = {"state": state, "code": code, **parameters}
         sent = {key: value for key, value in query.items() if value}
         return await self.api.get(f"/login/with/{name}/callback", params=sent, headers=NAVIGATION)
+
+    async def account(self) -> User:
+        """Returns the account that is logged in."""
+        user_id = UUID((await self.api.get("/me")).json()["id"])
+        async with self.api.services.database.read() as store:
+            found = await store.users.find(user_id)
+        assert found is not None
+        return found
 
     async def log_in(self, who: Person, **body: object) -> httpx.Response:
         """Logs in at the provider; returns the answer to the callback."""

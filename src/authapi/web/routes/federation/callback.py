@@ -1,5 +1,6 @@
 """/login/with/{provider}/callback: where a provider leads the browser back to."""
 
+import logging
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Request
@@ -42,6 +43,7 @@ from authapi.web.routing import AuthAPIRoute, read_form
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"], include_in_schema=False)
 
+_log = logging.getLogger("authapi.federation")
 _CALLER = optional_identity_if_configured("session")
 _MAX_TEXT = 4000
 """Characters of a parameter. Codes of providers have up to 2,000."""
@@ -90,6 +92,7 @@ async def come_back(provider: str, request: Request) -> Response:
         response = await _come_back(request, flow, found)
     except (Refusal, Unavailable) as error:
         count(runtime, upstream.name, error.code)
+        _log.info("refused", extra={"provider": upstream.name, "code": error.code})
         return refused(request, flow, error)
     count(runtime, upstream.name, "succeeded")
     return response

@@ -23,7 +23,7 @@ from authapi.web.federation.flows import FlowStart, Headers
 from authapi.web.media_types import JSON, is_form, require_media_type
 from authapi.web.pages import addresses
 from authapi.web.routes.login.password import issuer_of
-from authapi.web.routing import AuthAPIRoute, has_body, read_form
+from authapi.web.routing import AuthAPIRoute, StrictRequest, has_body, read_form
 from authapi.web.schemas.federation import MAX_CONTINUE, FlowOut, FlowRequest, ProviderOut
 from authapi.web.schemas.fields import StrategyName, reserved_addresses_allowed
 
@@ -152,7 +152,7 @@ async def _sent_json(request: Request) -> FlowRequest:
     if not has_body(request):
         return FlowRequest()
     require_media_type(request, JSON)
-    return _parse(request, await request.json())
+    return _parse(request, await StrictRequest(request.scope, request.receive).json())
 
 
 def _parse(request: Request, value: object) -> FlowRequest:
