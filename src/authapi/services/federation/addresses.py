@@ -81,9 +81,7 @@ class FederatedAddresses:
         return None
 
     @retry_on_conflict
-    async def confirm(
-        self, ticket: str, token: str, *, request: object = None
-    ) -> ContinuedLogin:
+    async def confirm(self, ticket: str, token: str, *, request: object = None) -> ContinuedLogin:
         """Goes on with the `token` of the mailed link, in the browser that has the ticket.
 
         The account with the address is transferred to the person, whom it is linked to: what was

@@ -165,6 +165,7 @@ class Arrivals:
             if (linked := await self._linked(arrival)) is not None:
                 return linked
             row = await self._with_address(email)
+            proved: Proved | None = None
             match end_of_arrival(
                 None if row is None else row.user,
                 has_address=email is not None,
@@ -217,9 +218,7 @@ class Arrivals:
         await self._check_may_log_in(arrival, row.user)
         return self._proved(row.user, row.version, arrival, new_id(), is_linked=False)
 
-    async def _take_over(
-        self, arrival: _Arrival, email: EmailAddress, user: User
-    ) -> Proved | None:
+    async def _take_over(self, arrival: _Arrival, email: EmailAddress, user: User) -> Proved | None:
         await self._sign_up.check_allowed(arrival.person, email, request=arrival.request)
         try:
             taken = await self._sign_up.take_over(arrival.person, email, user.id)

@@ -51,9 +51,7 @@ class FederationServices:
             database, links, email_tokens, rate_limits, audit, hooks, own_columns, settings
         )
         tickets = EmailTickets(lambda: keys.cipher_for(TICKET_USE))
-        arrivals = Arrivals(
-            database, sign_up, tickets, rate_limits, audit, mail, hooks, settings
-        )
+        arrivals = Arrivals(database, sign_up, tickets, rate_limits, audit, mail, hooks, settings)
         return cls(
             arrivals=arrivals,
             addresses=FederatedAddresses(

@@ -8,8 +8,8 @@ from authapi.domain.events import Event, EventType
 from authapi.domain.federation.person import Person, Provision
 from authapi.domain.user import User
 from authapi.errors import ConfigurationError
-from authapi.services.hooks.running import Hook, check_hook, name_of, run_hook
 from authapi.services.hooks.provisions import checked_answer, merged_provision
+from authapi.services.hooks.running import Hook, check_hook, name_of, run_hook
 from authapi.services.hooks.values import as_json, checked_claims, checked_scopes
 from authapi.storage import Transaction
 
