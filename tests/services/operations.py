@@ -617,7 +617,13 @@ async def step_up_by_passkey(harness: Harness, one: Person, _: Person) -> None:
 def login_enrolment(services: Services) -> tuple[Logins, LoginEnrolment]:
     """The services of logins where every account must have a second factor."""
     settings = services.settings.model_copy(update={"mfa": "required"})
-    logins = Logins(services.database, services.second_factors, services.audit, settings)
+    logins = Logins(
+        services.database,
+        services.second_factors,
+        services.federation.links,
+        services.audit,
+        settings,
+    )
     factors, limits = services.factors, services.rate_limits
     return logins, LoginEnrolment(services.database, logins, factors, limits)
 

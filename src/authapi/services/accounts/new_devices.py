@@ -60,7 +60,10 @@ class NewDevices:
         """
         # Before the event of this login, by which the device is known from now on.
         should_tell = await self._should_tell(store, user, session)
-        provider = {} if federated is None else {"provider": federated.provider}
+        provider: dict[str, str] = {}
+        if federated is not None:
+            provider["provider"] = federated.provider
+            await store.identities.mark_session(session.id, federated.identity_id)
         await self._record(store, EventType.LOGIN, session, amr=list(session.amr), **provider)
         if should_tell:
             device = device_of(session.client.user_agent)

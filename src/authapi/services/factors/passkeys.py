@@ -120,7 +120,7 @@ class Passkeys:
             await store.login_tickets.end_all(user.id)
             if not await store.passkeys.remove(user.id, passkey_id):
                 raise NotFound
-            if row.password_hash is None and not await _has_other_way_in(store, user):
+            if row.password_hash is None and not await self._has_other_way_in(store, user):
                 raise LastWayIn
             has_factor = await keep_or_end_mfa(store, user, self._settings)
             await self._audit.record(
@@ -154,7 +154,11 @@ class Passkeys:
             await registration.use_up(store, verified)
         return AddedPasskey(passkey, codes)
 
-
-async def _has_other_way_in(store: Store, user: User) -> bool:
-    has_passkey = await store.passkeys.count(user.id) > 0
-    return has_passkey or bool(await store.identities.list_for_user(user.id))
+    async def _has_other_way_in(self, store: Store, user: User) -> bool:
+        if await store.passkeys.count(user.id):
+            return True
+        providers = self._settings.providers
+        return any(
+            identity.provider in providers
+            for identity in await store.identities.list_for_user(user.id)
+        )

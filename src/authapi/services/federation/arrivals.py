@@ -165,6 +165,7 @@ class Arrivals:
             if (linked := await self._linked(arrival)) is not None:
                 return linked
             row = await self._with_address(email)
+            proved: Proved | None = None
             match end_of_arrival(
                 None if row is None else row.user,
                 has_address=email is not None,

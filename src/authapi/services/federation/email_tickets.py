@@ -1,10 +1,10 @@
 """Logins of people whose provider gives no address that an account can be created with.
 
-Such a login waits in a sealed text, the ticket: the database has nothing of it. The person enters an
-address. With open registration, the account is created at once. With `registration=confirm`, the
+Such a login waits in a sealed text, the ticket: the database has nothing of it. The person enters
+an address. With open registration, the account is created at once. With `registration=confirm`, the
 usual mail goes there; its link together with the ticket proves that one person has the identity and
-reads the mail. Neither is enough alone: a stranger's link would give the account to the owner of
-the ticket.
+reads the mail. Neither is enough alone: an attacker could enter the address of another person, who
+follows the link.
 """
 
 import base64
@@ -56,9 +56,7 @@ class EmailTickets:
         """Returns the refusal with a ticket for this login."""
         expires_at = now() + LIFETIME
         members = {
-            "person": person_as_json(
-                person if _fits(person) else replace(person, claims=NO_CLAIMS)
-            ),
+            "person": person_as_json(_bounded(person)),
             "strategy": flow.strategy,
             "remember": flow.remember,
             "continue": flow.continue_to,
@@ -96,5 +94,7 @@ def _packed(members: object) -> bytes:
     return zlib.compress(json.dumps(members, separators=(",", ":")).encode(), 9)
 
 
-def _fits(person: Person) -> bool:
-    return len(_packed(dict(person.claims))) <= _MAX_CLAIMS
+def _bounded(person: Person) -> Person:
+    """Returns `person` without claims if they are too long."""
+    is_short = len(_packed(dict(person.claims))) <= _MAX_CLAIMS
+    return person if is_short else replace(person, claims=NO_CLAIMS)

@@ -23,7 +23,7 @@ from authapi.errors import (
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import lock_owner
 from authapi.services.federation.once import check_flow, once_of
-from authapi.services.federation.people import shown_name, told_email
+from authapi.services.federation.people import checked, shown_name, told_email
 from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import lock_target
 from authapi.settings import Settings
@@ -60,12 +60,14 @@ class IdentityLinks:
         """Links a person to the account of the caller, who has begun `flow` in this session.
 
         Returns the link as it is if the account has it already. The flow is used up. The owner gets
-        a mail. Raises LoginFlowInvalid if the flow is not a link of this session, has expired or was
-        used; IdentityTaken if another account has the identity; InvalidCredential if the session
-        has ended or has changed; InsufficientAuthentication if the account has a second factor
-        that the session has not proved; and NotFound if the account is deleted.
+        a mail. Raises LoginFlowInvalid if the flow is not a link of this session, has expired or
+        was used; ProviderAnswerRefused if the person has no usable identifier; IdentityTaken if
+        another account has the identity; InvalidCredential if the session has ended or has changed;
+        InsufficientAuthentication if the account has a second factor that the session has not
+        proved; and NotFound if the account is deleted.
         """
         check_flow(flow, FlowIntent.LINK, person, identity)
+        person = checked(person)
         async with self._database.transaction() as store:
             user = (await lock_owner(store, identity)).user
             if not user.is_active:
@@ -211,7 +213,8 @@ class IdentityLinks:
         if self._settings.passkeys == "on" and await store.passkeys.count(user.id):
             return True
         return any(
-            other.id != identity_id for other in await store.identities.list_for_user(user.id)
+            other.id != identity_id and other.provider in self._settings.providers
+            for other in await store.identities.list_for_user(user.id)
         )
 
     async def _remove(

@@ -36,7 +36,7 @@ def auth_time_of(person: Person) -> datetime:
 
 
 def address_of(person: Person, settings: Settings) -> EmailAddress | None:
-    """Returns the address that the provider sent; None if there is none that an account can have."""
+    """Returns the address that the provider sent; None if no account can have it."""
     if person.email is None:
         return None
     try:

@@ -1,5 +1,7 @@
 """Checks of what hooks return about accounts for people at providers."""
 
+from collections.abc import Set
+
 from authapi.domain.display_names import is_display_name
 from authapi.domain.federation.person import Provision
 from authapi.services.hooks.running import HookError
@@ -23,17 +25,20 @@ def merged_provision(decided: Provision, returned: object, hook: str) -> Provisi
         return decided
     if not isinstance(returned, Provision):
         raise HookError(f"the hook {hook} must return a Provision or None")
-    name, roles = returned.name, returned.roles
-    is_name = name is None or (
-        isinstance(name, str) and len(name) <= _MAX_NAME and is_display_name(name)
-    )
-    if not is_name:
+    if returned.name is not None and not _is_name(returned.name):
         raise HookError(f"the hook {hook} returned a name that no account can have")
-    if roles is not None and not (
-        isinstance(roles, frozenset | set) and all(isinstance(role, str) for role in roles)
-    ):
+    if returned.roles is not None and not _are_roles(returned.roles):
         raise HookError(f"the hook {hook} must return a set of roles")
+    name, roles = returned.name, returned.roles
     return Provision(
         name=decided.name if name is None else name,
         roles=decided.roles if roles is None else frozenset(roles),
     )
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= _MAX_NAME and is_display_name(name)
+
+
+def _are_roles(roles: object) -> bool:
+    return isinstance(roles, Set) and all(isinstance(role, str) for role in roles)

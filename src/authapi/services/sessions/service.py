@@ -94,8 +94,7 @@ class Sessions:
         Raises InvalidCredentials if the account or its credentials changed since the first factor
         was verified; LoginExpired or SecondFactorRefused if its second factor is used up.
         """
-        # The user may have authenticated at a provider long ago.
-        at = login.auth_time if login.federated is None else now()
+        at = login.auth_time if login.federated is None else now()  # a provider's may be long ago
         session = Session(
             id=new_id(),
             user_id=login.user.id,
@@ -137,9 +136,6 @@ class Sessions:
                 )
             if use is not None:
                 await use.apply(store)
-            if login.federated is not None:
-                # After `apply`, which may link the identity.
-                await store.identities.mark_session(session.id, login.federated.identity_id)
             await self._record_login(store, user, session, login.federated)
         if use is not None:
             use.is_applied = True
@@ -240,13 +236,9 @@ class Sessions:
             return
         async with self._database.transaction() as store:
             if await store.sessions.end(identity.session_id):
-                await self._audit.record(
-                    store,
-                    EventType.LOGOUT,
-                    user_id=identity.user.id,
-                    session_id=identity.session_id,
-                    strategy=identity.strategy,
-                )
+                owner, ended = identity.user.id, identity.session_id
+                by: dict[str, Any] = {"session_id": ended, "strategy": identity.strategy}
+                await self._audit.record(store, EventType.LOGOUT, user_id=owner, **by)
 
     @retry_on_conflict
     async def end(self, session_id: UUID) -> int:

@@ -97,7 +97,7 @@ async def test_a_stolen_callback_does_not_log_another_browser_in(visitor: Visito
 
 async def test_a_cookie_of_another_flow_does_not_count(visitor: Visitor) -> None:
     first, second = await visitor.start(), await visitor.start()
-    values = {name: value for name, value in visitor.api.cookies.items()}
+    values = dict(visitor.api.cookies.items())
     visitor.api.cookies.clear()
     visitor.api.cookies.set(f"authapi-flow-{first[:8]}", values[f"authapi-flow-{second[:8]}"])
     answer = await visitor.come_back(first, person())

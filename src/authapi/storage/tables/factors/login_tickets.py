@@ -137,15 +137,19 @@ class LoginTicketTable:
 def _ticket(row: Sequence[Any] | None) -> LoginTicket | None:
     if row is None:
         return None
-    key, user_id, purpose, strategy, remember, scopes, amr, *rest, federated = row
+    key, user_id, purpose, strategy, remember, scopes, amr, version, attempts, *rest = row
+    created_at, expires_at, federated = rest
     return LoginTicket(
-        key,
-        user_id,
-        TicketPurpose(purpose),
-        strategy,
-        remember,
-        None if scopes is None else frozenset(scopes),
-        tuple(amr),
-        *rest,
+        id=key,
+        user_id=user_id,
+        purpose=TicketPurpose(purpose),
+        strategy=strategy,
+        remember=remember,
+        scopes=None if scopes is None else frozenset(scopes),
+        amr=tuple(amr),
+        credentials_version=version,
+        attempts=attempts,
+        created_at=created_at,
+        expires_at=expires_at,
         federated=None if federated is None else FederatedProof.of_json(federated),
     )
