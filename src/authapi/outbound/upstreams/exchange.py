@@ -103,9 +103,7 @@ class Exchange:
             value = None
         if isinstance(value, dict) and "error" in value:
             raise self._refused(value["error"])
-        if response.status != 200:
-            raise self._refused(None)
-        if not isinstance(value, dict):
+        if response.status != 200 or not isinstance(value, dict):
             raise ProviderAnswerRefused("token response")
         access_token = value.get("access_token")
         if access_token is not None and not _is_token(access_token):
