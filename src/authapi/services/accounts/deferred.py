@@ -111,15 +111,16 @@ class DeferredRequests:
                 await reserve_username(store, username, user_id)
             await self._outbox.enqueue(store, KIND, "register", _payload(email, {**details, **own}))
 
-    async def submit_provision(self, email: EmailAddress, provider: str) -> None:
+    async def submit_provision(self, email: EmailAddress, provider: str, title: str) -> None:
         """Queues a mail to `email`, the address that a person at `provider` has entered.
 
+        `title` is the name of the provider for people.
         If no account has the address, one without a password is created. It is not linked before
         the person has proved both, the identity and the address. Raises TooManyAttempts.
         """
         async with self._audit.recording_throttled():
             await self._rate_limits.consume_mail_request(current_client())
-        await self.enqueue("provision", email, {"provider": provider})
+        await self.enqueue("provision", email, {"provider": provider, "title": title})
 
     async def submit_email_change(self, store: Store, user: User, email: EmailAddress) -> None:
         """Queues a mail to `email` with which it becomes the address of `user`, who is locked."""
@@ -220,7 +221,9 @@ class DeferredRequests:
             return False
         if owner is not None:
             if owner.is_active:
-                await self._mail.queue(store, MailKind.IDENTITY_WANTED, owner, provider=provider)
+                await self._mail.queue(
+                    store, MailKind.IDENTITY_WANTED, owner, provider=payload["title"]
+                )
             return owner.is_active
         user = new_user(address, name=None)
         if await store.email_tokens.is_reserved(address.canonical, except_user=user.id, now=now()):

@@ -23,7 +23,7 @@ from authapi.errors import (
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import lock_owner
 from authapi.services.federation.once import check_flow, once_of
-from authapi.services.federation.people import checked, shown_name, told_email
+from authapi.services.federation.people import checked, shown_name, title_of, told_email
 from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import lock_target
 from authapi.settings import Settings
@@ -178,7 +178,9 @@ class IdentityLinks:
             strategy=strategy,
             provider=person.provider,
         )
-        await self._mail.queue(store, MailKind.IDENTITY_LINKED, user, provider=person.provider)
+        await self._mail.queue(
+            store, MailKind.IDENTITY_LINKED, user, provider=self._title(person.provider)
+        )
 
     async def _insert(
         self,
@@ -208,6 +210,9 @@ class IdentityLinks:
         if found is None or found.user_id != user.id:
             raise IdentityTaken
         return found, False
+
+    def _title(self, provider: str) -> str:
+        return title_of(provider, self._settings)
 
     async def _has_other_way_in(self, store: Store, user: User, identity_id: UUID) -> bool:
         if self._settings.passkeys == "on" and await store.passkeys.count(user.id):
@@ -239,7 +244,9 @@ class IdentityLinks:
             provider=found.provider,
             sessions=ended,
         )
-        await self._mail.queue(store, MailKind.IDENTITY_UNLINKED, user, provider=found.provider)
+        await self._mail.queue(
+            store, MailKind.IDENTITY_UNLINKED, user, provider=self._title(found.provider)
+        )
 
 
 def auth_context_of(person: Person) -> Mapping[str, object]:

@@ -20,11 +20,12 @@ from authapi.web.routes import (
 from authapi.web.routes.admin import access as admin_access
 from authapi.web.routes.admin import events as admin_events
 from authapi.web.routes.admin import factors as admin_factors
+from authapi.web.routes.admin import identities as admin_identities
 from authapi.web.routes.admin import stats as admin_stats
 from authapi.web.routes.admin import users as admin_users
 from authapi.web.routes.factors import changes, passkeys
 from authapi.web.routes.factors import well_known as factor_pages
-from authapi.web.routes.federation import callback, exchange, link, start
+from authapi.web.routes.federation import callback, exchange, identities, link, start
 from authapi.web.routes.login import enrolment, passkey, password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
 from authapi.web.routes.pages import enrolment as enrolment_page
@@ -107,7 +108,9 @@ UNITS: Mapping[str, APIRouter] = {
     ),
     "login": _joined(password.router, second_factor.router, enrolment.router, passkey.router),
     # The path of an exchange is also that of a provider of this name.
-    "federation": _joined(exchange.router, start.router, callback.router, link.router),
+    "federation": _joined(
+        exchange.router, start.router, callback.router, identities.router, link.router
+    ),
     "grants": grants.router,
     "revocation": revocation.router,
     "introspection": introspection.router,
@@ -123,6 +126,7 @@ UNITS: Mapping[str, APIRouter] = {
         admin_users.router,
         admin_access.router,
         admin_factors.router,
+        admin_identities.router,
         admin_events.router,
         admin_stats.router,
     ),

@@ -1,10 +1,12 @@
 """Models of logins at other providers."""
 
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import ConfigDict, Field
 
-from authapi.web.schemas.fields import Email, Input, Output, Remember, StrategyName
+from authapi.domain.federation.person import LinkedIdentity
+from authapi.web.schemas.fields import Email, Input, Output, Remember, StrategyName, Time
 
 MAX_CONTINUE = 2000
 """Characters of an address to which a login leads."""
@@ -75,3 +77,46 @@ class LoginCode(Input):
             examples=["vGf5C2n1q0bIu3Jp8mX7sYkLw4TzRdEaHhNoPiQrStU"],
         ),
     ]
+
+
+class IdentityOut(Output):
+    """A person at a provider who may log in to the account."""
+
+    id: UUID
+    provider: Annotated[str, Field(description="The name of the provider.", examples=["google"])]
+    issuer: Annotated[str, Field(examples=["https://accounts.google.com"])]
+    subject: Annotated[
+        str,
+        Field(
+            description="The identifier of the person at the issuer. Both together never change.",
+            examples=["110169484474386276334"],
+        ),
+    ]
+    email: Annotated[
+        str | None,
+        Field(
+            description="The address that the provider sent last. It is not that of the account.",
+            examples=["user@example.com"],
+        ),
+    ]
+    email_verified: Annotated[
+        bool, Field(description="Whether the provider says that it has verified the address.")
+    ]
+    name: str | None
+    created_at: Annotated[Time, Field(description="When the person was linked.")]
+    last_login_at: Time | None
+
+    @classmethod
+    def of(cls, linked: LinkedIdentity) -> "IdentityOut":
+        """The representation of `linked`."""
+        return cls(
+            id=linked.id,
+            provider=linked.provider,
+            issuer=linked.issuer,
+            subject=linked.subject,
+            email=linked.email,
+            email_verified=linked.email_verified,
+            name=linked.name,
+            created_at=linked.created_at,
+            last_login_at=linked.last_login_at,
+        )
