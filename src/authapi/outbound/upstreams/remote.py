@@ -154,7 +154,7 @@ class RemoteUpstream:
         if TENANT not in self.provider.issuer:
             _check_issuer(callback, endpoints, self.provider.issuer)
         tokens = await self._exchange.redeem(
-            callback.code, endpoints, verifier=flow.verifier, redirect_uri=redirect_uri
+            callback.code, endpoints, flow, redirect_uri=redirect_uri
         )
         claims = await self._claims(tokens, endpoints, flow)
         if TENANT in self.provider.issuer:

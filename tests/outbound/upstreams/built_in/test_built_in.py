@@ -506,6 +506,7 @@ async def test_naver(naver: OpenIDServer) -> None:
     assert (person.issuer, person.subject) == ("https://nid.naver.com", "32742776")
     assert (person.email, person.name) == ("openapi@naver.example", "\uc624\ud508 API")
     assert (person.email_verified, person.is_authoritative) == (False, False)
+    assert naver.forms[0]["state"] == flow_of().state
 
 
 @pytest.mark.parametrize(
