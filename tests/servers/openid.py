@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from authapi.crypto.jwk import SigningKey
 from tests.crypto import forgery
-from tests.verify.issuer import JWKS, OPENID, Issuer, Reply
+from tests.verify.issuer import JWKS, METADATA, OPENID, Issuer, Reply
 
 CLIENT_ID = "authapi-client"
 CLIENT_SECRET = "a-client-secret-of-the-tests"
@@ -49,6 +49,7 @@ class OpenIDServer(Issuer):
         """Members of the token response that are changed; None removes one."""
         self.visits: dict[str, Mapping[str, str]] = {}
         """The parameters of visits by their codes, each of which is redeemed once."""
+        del self.replies[METADATA]
         self.replies[OPENID] = lambda _: Reply(self.metadata)
         self.replies[AUTHORIZE] = self._authorize
         self.replies[TOKEN] = self._token

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
 from authapi.clock import now
 from authapi.domain.federation.flow import Callback, Flow, FlowIntent
 from authapi.domain.federation.person import Person
@@ -51,12 +53,11 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 def visit(url: str) -> dict[str, str]:
     """Returns the parameters with which a provider sends a browser back."""
     opener = urllib.request.build_opener(_NoRedirects, urllib.request.ProxyHandler({}))
-    try:
-        opener.open(url, timeout=10)
-    except urllib.error.HTTPError as answer:
-        with answer:
-            assert answer.code == 302
-            location = answer.headers["location"]
+    with pytest.raises(urllib.error.HTTPError) as caught, opener.open(url, timeout=10):
+        pass
+    with caught.value as answer:
+        assert answer.code == 302
+        location = answer.headers["location"]
     return {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -203,11 +202,11 @@ async def test_the_answer_of_another_tenant(entra: OpenIDServer) -> None:
 
 
 @pytest.fixture
-def key_file(tmp_path: Path) -> Iterator[Path]:
+def key_file(tmp_path: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     path = tmp_path / "AuthKey_ABC123DEFG.p8"
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    yield path
+    return path
 
 
 def apple_options(server: OpenIDServer, key_file: Path) -> dict[str, Any]:
@@ -282,7 +281,7 @@ async def test_the_client_secret_of_apple(apple: OpenIDServer, key_file: Path) -
     await log_in(upstream)
     secret = apple.forms[0]["client_secret"]
     assert jwt.get_unverified_header(secret) == {"alg": "ES256", "kid": "ABC123DEFG", "typ": "JWT"}
-    key = load_pem_private_key(key_file.read_bytes(), None)
+    key = load_pem_private_key(await asyncio.to_thread(key_file.read_bytes), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     claims = jwt.decode(secret, key.public_key(), algorithms=["ES256"], audience=apple.url)
     assert (claims["iss"], claims["sub"]) == ("DEF123GHIJ", CLIENT_ID)
@@ -507,6 +506,7 @@ async def test_naver(naver: OpenIDServer) -> None:
     assert (person.issuer, person.subject) == ("https://nid.naver.com", "32742776")
     assert (person.email, person.name) == ("openapi@naver.example", "\uc624\ud508 API")
     assert (person.email_verified, person.is_authoritative) == (False, False)
+    assert naver.forms[0]["state"] == flow_of().state
 
 
 @pytest.mark.parametrize(
