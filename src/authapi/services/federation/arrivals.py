@@ -123,12 +123,11 @@ class Arrivals:
         """
         arrival = _Arrival(person, strategy, once, auth_time_of(person), request)
         for _ in range(_MAX_ROUNDS):
+            row = await self._with_address(email)
             if (linked := await self._linked(arrival)) is not None:
                 return linked
-            async with self._database.read() as store:
-                account = await store.users.find_by_email(email.canonical)
-            if account is not None:
-                await self._want_link(arrival, account)
+            if row is not None:
+                await self._want_link(arrival, row.user)
             created = await self._create(arrival, email, is_confirmed=False)
             if created is not None:
                 return created
@@ -162,9 +161,10 @@ class Arrivals:
         person = arrival.person
         email = address_of(person, self._settings)
         for _ in range(_MAX_ROUNDS):
+            # The address first: a login of the same person may create account and link meanwhile.
+            row = await self._with_address(email)
             if (linked := await self._linked(arrival)) is not None:
                 return linked
-            row = await self._with_address(email)
             proved: Proved | None = None
             match end_of_arrival(
                 None if row is None else row.user,

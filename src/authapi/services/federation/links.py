@@ -178,9 +178,7 @@ class IdentityLinks:
             strategy=strategy,
             provider=person.provider,
         )
-        await self._mail.queue(
-            store, MailKind.IDENTITY_LINKED, user, provider=self._title(person.provider)
-        )
+        await self._write_to(store, user, MailKind.IDENTITY_LINKED, person.provider)
 
     async def _insert(
         self,
@@ -211,8 +209,8 @@ class IdentityLinks:
             raise IdentityTaken
         return found, False
 
-    def _title(self, provider: str) -> str:
-        return title_of(provider, self._settings)
+    async def _write_to(self, store: Store, user: User, kind: MailKind, provider: str) -> None:
+        await self._mail.queue(store, kind, user, provider=title_of(provider, self._settings))
 
     async def _has_other_way_in(self, store: Store, user: User, identity_id: UUID) -> bool:
         if self._settings.passkeys == "on" and await store.passkeys.count(user.id):
@@ -244,9 +242,7 @@ class IdentityLinks:
             provider=found.provider,
             sessions=ended,
         )
-        await self._mail.queue(
-            store, MailKind.IDENTITY_UNLINKED, user, provider=self._title(found.provider)
-        )
+        await self._write_to(store, user, MailKind.IDENTITY_UNLINKED, found.provider)
 
 
 def auth_context_of(person: Person) -> Mapping[str, object]:
