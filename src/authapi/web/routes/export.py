@@ -16,7 +16,7 @@ from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
 from authapi.web.schemas.event import EventOut
 from authapi.web.schemas.factors.overview import FactorsOut
-from authapi.web.schemas.federation import IdentityOut
+from authapi.web.schemas.federation.flows import IdentityOut
 from authapi.web.schemas.session import SessionOut
 from authapi.web.schemas.token import PersonalTokenOut
 from authapi.web.schemas.user import ExportOut, UserOut

@@ -8,7 +8,7 @@ from pydantic import Field, SerializeAsAny
 from authapi.domain.user import User, UserWithProfile
 from authapi.web.schemas.event import EventOut
 from authapi.web.schemas.factors.overview import FactorsOut
-from authapi.web.schemas.federation import IdentityOut
+from authapi.web.schemas.federation.flows import IdentityOut
 from authapi.web.schemas.fields import (
     Input,
     Name,

@@ -13,7 +13,7 @@ from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.services.factors.changes import AccountFactors
 from authapi.web.pages.account.event_texts import EventLine
-from authapi.web.pages.providers import ConnectedAccount, ProviderButton
+from authapi.web.pages.account.providers import ConnectedAccount, ProviderButton
 from authapi.web.pages.rendering import Form
 
 EMAIL = "user@example.com"

@@ -7,7 +7,7 @@ from fastapi import Request
 from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
 from authapi.web.routes.admin.gates import FreshReader, FreshSuperuser, router_for
-from authapi.web.schemas.federation import IdentityOut
+from authapi.web.schemas.federation.flows import IdentityOut
 
 router = router_for("/admin/users")
 

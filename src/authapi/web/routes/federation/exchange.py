@@ -8,7 +8,7 @@ from authapi.web.context import context_of
 from authapi.web.csrf import check_origin
 from authapi.web.routes.login.password import finish, issuer_of, login_response
 from authapi.web.routing import AuthAPIRoute
-from authapi.web.schemas.federation import LoginCode
+from authapi.web.schemas.federation.flows import LoginCode
 from authapi.web.schemas.login import LoginOut
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])

@@ -11,7 +11,7 @@ from authapi.web.context import context_of
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routes.federation.link import FreshOwner
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas.federation import IdentityOut
+from authapi.web.schemas.federation.flows import IdentityOut
 
 router = APIRouter(route_class=ProtectedRoute, tags=["identities"], prefix="/me/identities")
 

@@ -15,7 +15,7 @@ from authapi.web.federation.flows import FlowStart, Headers
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routes.federation.start import leading_to
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas.federation import FlowOut, LinkRequest
+from authapi.web.schemas.federation.flows import FlowOut, LinkRequest
 
 router = APIRouter(route_class=ProtectedRoute, tags=["identities"], prefix="/me/identities")
 

@@ -24,7 +24,7 @@ from authapi.web.media_types import JSON, is_form, require_media_type
 from authapi.web.pages import addresses
 from authapi.web.routes.login.password import issuer_of
 from authapi.web.routing import AuthAPIRoute, StrictRequest, has_body, read_form
-from authapi.web.schemas.federation import MAX_CONTINUE, FlowOut, FlowRequest, ProviderOut
+from authapi.web.schemas.federation.flows import MAX_CONTINUE, FlowOut, FlowRequest, ProviderOut
 from authapi.web.schemas.fields import StrategyName, reserved_addresses_allowed
 
 router = APIRouter(route_class=AuthAPIRoute, tags=["login"])

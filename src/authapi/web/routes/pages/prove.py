@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from authapi.domain.federation.flow import FlowIntent
 from authapi.web.pages import addresses
-from authapi.web.pages.providers import proving
+from authapi.web.pages.account.providers import proving
 from authapi.web.pages.rendering import EMPTY, Form, see_other
 from authapi.web.routes.pages.account.caller import Caller
 from authapi.web.routes.pages.account.passkeys import offers_passkeys

@@ -16,8 +16,8 @@ from authapi.errors import (
 from authapi.services.factors.webauthn.relying_party import is_available, relying_party_of
 from authapi.web.context import context_of
 from authapi.web.pages import addresses
+from authapi.web.pages.account.providers import provider_buttons
 from authapi.web.pages.address_cookie import forget_address, keep_address, kept_address
-from authapi.web.pages.providers import provider_buttons
 from authapi.web.pages.rendering import EMPTY, Form, Headers, masked, render, see_other, sentence
 from authapi.web.routes.login.passkey import prove_passkey
 from authapi.web.routes.login.password import LogIn, log_in

@@ -14,9 +14,9 @@ from authapi.errors import (
 )
 from authapi.web.context import context_of
 from authapi.web.pages import addresses
+from authapi.web.pages.account.providers import provider_buttons
 from authapi.web.pages.address_cookie import keep_address, kept_address
 from authapi.web.pages.names import optional_name
-from authapi.web.pages.providers import provider_buttons
 from authapi.web.pages.reader import language_of
 from authapi.web.pages.rendering import EMPTY, Form, masked, render, see_other
 from authapi.web.routes.login.password import log_in

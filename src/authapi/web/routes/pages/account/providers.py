@@ -11,7 +11,7 @@ from authapi.domain.federation.person import LinkedIdentity
 from authapi.errors import NotFound
 from authapi.web.federation.beginning import upstream_of
 from authapi.web.pages import addresses
-from authapi.web.pages.providers import title_of
+from authapi.web.pages.account.providers import title_of
 from authapi.web.pages.rendering import EMPTY, Form, see_other
 from authapi.web.routes.pages.account.caller import Caller, sent, shown
 from authapi.web.routes.pages.account.sudo import PROOF_FIELDS, needs_of, prove

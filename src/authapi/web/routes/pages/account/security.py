@@ -8,7 +8,7 @@ from starlette.responses import Response
 from authapi.domain.email_address import parse_email
 from authapi.errors import MailDisabled
 from authapi.web.pages.account.event_texts import event_lines
-from authapi.web.pages.providers import connectable, connected
+from authapi.web.pages.account.providers import connectable, connected
 from authapi.web.pages.rendering import EMPTY, Form
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routes.pages.account.caller import Caller, sent, shown

@@ -1,4 +1,4 @@
-"""Models of logins at other providers."""
+"""Models of visits to other providers."""
 
 from typing import Annotated
 from uuid import UUID
