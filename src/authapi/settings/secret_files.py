@@ -65,14 +65,15 @@ def secrets_in_dotenv() -> Mapping[Path, tuple[str, ...]]:
     """
     values = DotEnvSettingsSource(EdgeSettings).env_vars
     secrets = (*_SECRETS, *_secrets_of_providers(values))
-    names = tuple(name for name in secrets if values.get(name.lower()))
-    return {Path(DOTENV): names} if names else {}
+    names = [name for name in secrets if values.get(name.lower())]
+    if "client_secret" in (values.get("authapi_providers") or ""):
+        names.append("AUTHAPI_PROVIDERS")
+    return {Path(DOTENV): tuple(names)} if names else {}
 
 
 def _secrets_of_providers(variables: Iterable[str]) -> Sequence[str]:
     names = {name.upper().removesuffix("_FILE") for name in variables}
-    found = sorted(name for name in names if _SECRET_OF_PROVIDER.fullmatch(name))
-    return [*found, "AUTHAPI_PROVIDERS"]
+    return sorted(name for name in names if _SECRET_OF_PROVIDER.fullmatch(name))
 
 
 class SecretFilesSource(EnvSettingsSource):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote_plus
 
 from authapi.crypto import strict_json
+from authapi.domain.federation.flow import Flow
 from authapi.errors import ProviderAnswerRefused, ProviderRefused, ProviderUnavailable
 from authapi.outbound.http_client import HTTPClient, RequestFailed, Response
 from authapi.outbound.upstreams.endpoints import Endpoints
@@ -42,7 +43,7 @@ class Exchange:
         self._client = client
 
     async def redeem(
-        self, code: str, endpoints: Endpoints, *, verifier: str, redirect_uri: str
+        self, code: str, endpoints: Endpoints, flow: Flow, *, redirect_uri: str
     ) -> Tokens:
         """Exchanges an authorization code (RFC 6749, section 4.1.3; RFC 7636, section 4.5).
 
@@ -52,7 +53,9 @@ class Exchange:
         provider = self._provider
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
         if provider.options.pkce:
-            form["code_verifier"] = verifier
+            form["code_verifier"] = flow.verifier
+        if provider.repeats_state:
+            form["state"] = flow.state
         headers, secret = dict[str, str](), provider.client_secret()
         if secret is not None and endpoints.client_auth == "basic":
             # RFC 6749, section 2.3.1: both parts are encoded as in a form.
@@ -103,9 +106,7 @@ class Exchange:
             value = None
         if isinstance(value, dict) and "error" in value:
             raise self._refused(value["error"])
-        if response.status != 200:
-            raise self._refused(None)
-        if not isinstance(value, dict):
+        if response.status != 200 or not isinstance(value, dict):
             raise ProviderAnswerRefused("token response")
         access_token = value.get("access_token")
         if access_token is not None and not _is_token(access_token):

@@ -14,7 +14,7 @@ from authapi.errors import (
     TokenError,
     UnknownKey,
 )
-from authapi.outbound.http_client import HTTPClient
+from authapi.outbound.http_client import HTTPClient, RequestFailed
 from authapi.outbound.issuers.keys import KeyCache, RemoteKeys
 from authapi.outbound.issuers.metadata import KeySource
 from authapi.outbound.upstreams.endpoints import Endpoints
@@ -63,12 +63,25 @@ class IDTokens:
         url = endpoints.jwks_url or ""
         if self._keys is None or (url, endpoints.algorithms) != (self._jwks_url, self._algorithms):
             await self.stop()
-            source = KeySource(
-                self._provider.issuer, url, self._client, algorithms=endpoints.algorithms
+            self._keys = RemoteKeys(
+                self._source(endpoints), KeyCache(), issuer=self._provider.issuer
             )
-            self._keys = RemoteKeys(source, KeyCache(), issuer=self._provider.issuer)
             self._jwks_url, self._algorithms = url, endpoints.algorithms
         return self._keys
+
+    async def check(self, endpoints: Endpoints) -> None:
+        """Raises RequestFailed unless the provider publishes a key that can be used."""
+        published = await self._source(endpoints).read()
+        if not published.keys:
+            raise RequestFailed("no usable key")
+
+    def _source(self, endpoints: Endpoints) -> KeySource:
+        return KeySource(
+            self._provider.issuer,
+            endpoints.jwks_url,
+            self._client,
+            algorithms=endpoints.algorithms,
+        )
 
     async def stop(self) -> None:
         """Cancels a read of keys that is under way, and forgets the keys."""

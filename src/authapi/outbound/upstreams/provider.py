@@ -56,6 +56,8 @@ class Provider:
     above must be set."""
     wanted_claims: ClassVar[Sequence[str]] = ("email", "email_verified", "name")
     """The userinfo endpoint is asked if one of these is not in the ID token."""
+    repeats_state: ClassVar[bool] = False
+    """Whether the request that exchanges the code has the parameter `state` too."""
     parameters: ClassVar[Mapping[str, str]] = {}
     """Further parameters of the request that leads people to the provider."""
     special_options: ClassVar[frozenset[str]] = frozenset({"trusted_email_domains"})

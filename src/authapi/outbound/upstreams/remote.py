@@ -78,6 +78,11 @@ class RemoteUpstream:
         """Whether the provider logs a person in again on request and says when."""
         return self.provider.has_id_token and self.provider.proves_fresh_login
 
+    @property
+    def has_metadata(self) -> bool:
+        """Whether `check` asks the provider for anything."""
+        return self.provider.has_id_token
+
     async def authorization_url(
         self, flow: Flow, *, redirect_uri: str, hint: str | None = None
     ) -> str:
@@ -128,6 +133,16 @@ class RemoteUpstream:
             )
             raise
 
+    async def check(self) -> None:
+        """Reads the metadata and the keys, without keeping them.
+
+        Raises RequestFailed if the provider does not answer, or has no usable key, and
+        ConfigurationError if its metadata cannot be used.
+        """
+        endpoints = await self.endpoints.read()
+        if self.provider.has_id_token:
+            await self.id_tokens.check(endpoints)
+
     async def close(self) -> None:
         """Stops requests and closes the connections. Later logins open new ones."""
         await self.endpoints.stop()
@@ -139,7 +154,7 @@ class RemoteUpstream:
         if TENANT not in self.provider.issuer:
             _check_issuer(callback, endpoints, self.provider.issuer)
         tokens = await self._exchange.redeem(
-            callback.code, endpoints, verifier=flow.verifier, redirect_uri=redirect_uri
+            callback.code, endpoints, flow, redirect_uri=redirect_uri
         )
         claims = await self._claims(tokens, endpoints, flow)
         if TENANT in self.provider.issuer:

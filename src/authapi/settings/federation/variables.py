@@ -15,17 +15,15 @@ _SECRET_OPTION_FILE = "client_secret_file"  # the name of an option
 _VARIABLE = re.compile(
     rf"authapi_provider_(?P<name>[a-z][a-z0-9_]*?)_(?P<option>{'|'.join(OPTIONS)}|{_SECRET_OPTION_FILE})"
 )
-_OF_PROVIDER = re.compile(r"authapi_provider_\w+")
-
-
-def is_provider_variable(name: str) -> bool:
-    """Whether a variable sets an option of a provider. Its name is in any case."""
-    return _VARIABLE.fullmatch(name.lower()) is not None
+_OF_PROVIDER = re.compile(r"authapi_provider_(?P<name>[a-z][a-z0-9]*)_\w+", re.ASCII)
 
 
 def similar_variables(present: Iterable[str]) -> Iterable[str]:
     """Returns the variables that the providers of `present` could have, in upper case."""
-    names = {found["name"] for it in present if (found := _VARIABLE.fullmatch(it.lower()))}
+    names = set[str]()
+    for variable in map(str.lower, present):
+        if found := _VARIABLE.fullmatch(variable) or _OF_PROVIDER.fullmatch(variable):
+            names.add(found["name"])
     for name in names:
         for option in (*OPTIONS, _SECRET_OPTION_FILE):
             yield f"authapi_provider_{name}_{option}".upper()

@@ -7,7 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from authapi.domain.federation.flow import Flow, FlowIntent
-from authapi.errors import AuthAPIError, EmailNeeded, EnrolmentRequired, SecondFactorRequired
+from authapi.errors import (
+    AuthAPIError,
+    EmailNeeded,
+    EnrolmentRequired,
+    InvalidCredential,
+    SecondFactorRequired,
+)
 from authapi.web.context import context_of
 from authapi.web.federation.flows import discard_flow
 from authapi.web.federation.ticket_cookie import keep_ticket
@@ -84,7 +90,7 @@ def _add(response: Response, headers: Iterable[tuple[str, str]]) -> None:
 def _page_for(request: Request, flow: Flow, error: AuthAPIError, code: str) -> str:
     wanted = flow.continue_to
     if flow.intent is not FlowIntent.LOGIN:
-        return _page_of_account(request, flow, code)
+        return _page_of_account(request, flow, error, outcome_of(code))
     if isinstance(error, SecondFactorRequired):
         return addresses.page(request, "sign-in/second", next=wanted)
     if isinstance(error, EnrolmentRequired):
@@ -97,12 +103,14 @@ def _page_for(request: Request, flow: Flow, error: AuthAPIError, code: str) -> s
     return addresses.page(request, "sign-in", done=outcome_of(code), next=wanted)
 
 
-def _page_of_account(request: Request, flow: Flow, code: str) -> str:
+def _page_of_account(request: Request, flow: Flow, error: AuthAPIError, outcome: str) -> str:
+    if isinstance(error, InvalidCredential):
+        outcome = "session-changed"
     if flow.intent is FlowIntent.STEP_UP:
-        return addresses.page(request, "prove", done=outcome_of(code), next=flow.continue_to)
+        return addresses.page(request, "prove", done=outcome, next=flow.continue_to)
     if "account" not in context_of(request).runtime.units:
-        return addresses.page(request, "sign-in", done=outcome_of(code))
-    return addresses.page(request, "security", done=outcome_of(code))
+        return addresses.page(request, "sign-in", done=outcome)
+    return addresses.page(request, "security", done=outcome)
 
 
 def outcome_of(code: str) -> str:

@@ -145,7 +145,6 @@ OUTCOMES: Mapping[str, str] = {
     "ended": "You were signed out. Sign in to go on.",
     "expired": "The sign-in took too long. Begin again.",
     "identity-taken": "That account is connected to another account here. Nothing was changed.",
-    "invalid-credential": "Your sign-in has changed meanwhile. Nothing was connected. Try again.",
     "invited": "Welcome. Sign in with the password that you have chosen.",
     "inactive-account": "This account is deactivated. Contact the operator of this service.",
     "link-required": "There is an account with the e-mail address of that account. Sign in as you "
@@ -164,6 +163,7 @@ OUTCOMES: Mapping[str, str] = {
     "reset": "Your password is changed. Sign in with the new one.",
     "sent": "If there is an account with this address, an e-mail is on its way.",
     "sent-again": "If the address can have an account, another e-mail is on its way.",
+    "session-changed": "Your sign-in has changed meanwhile. Nothing was connected. Try again.",
     "signed-out": "You are signed out.",
     "too-many-attempts": "Too many attempts. Try again later.",
     "taken-over": "Your e-mail address is confirmed. An e-mail to choose a password is on its way.",
@@ -186,9 +186,9 @@ ATTEMPTS_LEFT = ("%(num)s attempt is left.", "%(num)s attempts are left.")
 PROBLEMS = frozenset(
     {
         *("console", "console-closed", "expired", "no-cookie"),
-        *("identity-taken", "inactive-account", "invalid-credential", "link-required"),
+        *("identity-taken", "inactive-account", "link-required"),
         *("login-flow-invalid", "provider-answer-refused", "provider-failed", "provider-refused"),
-        *("provider-unavailable", "registration-closed", "too-many-attempts"),
+        *("provider-unavailable", "registration-closed", "session-changed", "too-many-attempts"),
     }
 )
 """The outcomes that are no success."""

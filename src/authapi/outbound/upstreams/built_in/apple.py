@@ -59,7 +59,8 @@ class Apple(Provider):
     def person(self, claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> Person:
         """Reads the ID token, in which `email_verified` may be the text `true`."""
         person = super().person(claims, userinfo)
-        is_verified = person.email is not None and claims.get("email_verified") in (True, "true")
+        verified = claims.get("email_verified")
+        is_verified = person.email is not None and (verified is True or verified == "true")
         return replace(person, email_verified=is_verified, is_authoritative=is_verified)
 
     def name_of(self, user: str) -> str | None:

@@ -43,10 +43,9 @@ class Microsoft(Provider):
         if (tenants and tenant not in tenants) or f"/{tenant}/" not in claims["iss"]:
             raise ValueError("another tenant")
         email = claims.get("email")
-        primary = claims.get("verified_primary_email")
+        primary, owned = claims.get("verified_primary_email"), claims.get("xms_edov")
         is_verified = email is not None and (
-            claims.get("xms_edov") in (True, "1", 1)
-            or (isinstance(primary, list) and email in primary)
+            owned is True or owned == "1" or (isinstance(primary, list) and email in primary)
         )
         return Person(
             provider=self.name,

@@ -21,6 +21,7 @@ class Naver(Provider):
     token_url = f"{_HOST}/oauth2.0/token"
     userinfo_url = "https://openapi.naver.com/v1/nid/me"
     has_id_token = False
+    repeats_state = True
     special_options: ClassVar[frozenset[str]] = frozenset()
     required_options = ("client_id", "client_secret")
 
