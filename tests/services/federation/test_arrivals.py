@@ -25,15 +25,15 @@ from authapi.services.hooks import HookError, Hooks
 from authapi.services.logins.complete import PendingLogin
 from authapi.services.logins.proved import Login
 from tests.services.authenticators import add_authenticator
-from tests.services.federation.people import (
+from tests.services.federated_people import (
     a_flow,
     a_person,
     begin_session,
     caller_of,
     complete,
-    federation,
     log_in,
 )
+from tests.services.federation.harness import federation
 from tests.services.operations import Harness, new_address
 
 VERIFIED = {"email_verified": True, "is_authoritative": True}

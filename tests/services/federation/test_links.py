@@ -33,18 +33,19 @@ from authapi.services.logins.complete import PendingLogin
 from authapi.services.logins.proved import Login
 from authapi.testing import PASSWORD
 from tests.services.authenticators import add_authenticator, proved_password
-from tests.services.federation.people import (
+from tests.services.federated_people import (
     a_flow,
     a_person,
     begin_session,
     caller_of,
     complete,
-    federation,
     log_in,
     session_ids,
 )
+from tests.services.federation.harness import federation
 from tests.services.operations import Harness, new_address
 from tests.services.passkey_owners import add_passkey
+from tests.soft_authenticator import SoftAuthenticator
 from tests.web.mailbox import mail_kinds
 
 VERIFIED = {"email_verified": True, "is_authoritative": True}
@@ -245,7 +246,8 @@ async def test_a_passkey_is_a_way_in_if_it_logs_in_alone(
     async with federation(database_url, passkeys=passkeys) as harness:
         _, user = await newcomer(harness)
         caller = await caller_of(harness.services, user)
-        strong = (await add_passkey(harness.services, caller)).caller
+        passkey = SoftAuthenticator(origin="https://app.example.com")
+        _, strong = await add_passkey(harness.services, caller, passkey)
         links = harness.services.federation.links
         [linked] = await links.list_of(user.id)
         if is_enough:

@@ -21,14 +21,14 @@ from authapi.services.logins.complete import PendingLogin
 from authapi.services.logins.proved import Login
 from authapi.storage.tables.users import Credentials
 from tests.services.authenticators import add_authenticator
-from tests.services.federation.people import (
+from tests.services.federated_people import (
     a_flow,
     a_person,
     begin_session,
     complete,
-    federation,
     session_ids,
 )
+from tests.services.federation.harness import federation
 from tests.services.operations import Harness, new_address
 from tests.web.mailbox import mail_kinds
 

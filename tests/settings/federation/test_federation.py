@@ -28,7 +28,7 @@ def variables(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
 
 def test_two_variables_make_a_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     variables(monkeypatch, GOOGLE_CLIENT_ID="the-id", GOOGLE_CLIENT_SECRET=SECRET)
-    google = load_settings().providers["google"]
+    google = load_settings().provider_options["google"]
     assert google.client_id == "the-id"
     assert google.client_secret == SecretStr(SECRET)
     assert google.model_fields_set == {"client_id", "client_secret"}
@@ -53,7 +53,7 @@ def test_every_option_has_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         default = f"https://id.example/{option}" if option.endswith("_url") else "text"
         value = values.get(option, "https://id.example" if option == "issuer" else default)
         variables(monkeypatch, **{f"MY_CORP_{option.upper()}": value})
-    found = load_settings().providers["my-corp"]
+    found = load_settings().provider_options["my-corp"]
     assert found.model_fields_set == set(OPTIONS)
     assert (found.scopes, found.pkce, found.trust_mfa) == (("openid", "email"), False, True)
     assert found.trusted_email_domains == ("a.example", "b.example")
@@ -66,17 +66,17 @@ def test_the_list_gives_the_order_and_json_the_options(monkeypatch: pytest.Monke
     monkeypatch.setenv("AUTHAPI_PROVIDERS", '["google"]')
     assert list(load_settings().providers) == ["google", "acme", "github"]
     monkeypatch.setenv("AUTHAPI_PROVIDERS", '{"google": {"client_id": "y"}, "github": {}}')
-    found = load_settings().providers
+    found = load_settings().provider_options
     assert (found["google"].client_id, found["github"].client_id) == ("y", "x")
 
 
 def test_arguments_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     variables(monkeypatch, GOOGLE_CLIENT_ID="of-the-environment", GOOGLE_CLIENT_SECRET=SECRET)
-    found = Settings(providers={"google": {"client_id": "of-the-code"}}).providers["google"]
+    found = Settings(providers={"google": {"client_id": "of-the-code"}}).provider_options["google"]
     assert found.client_id == "of-the-code"
     assert found.client_secret == SecretStr(SECRET)
     isolated = Settings.isolated(public_url=URL, providers={"google": {"client_id": "x"}})
-    assert isolated.providers["google"].client_secret is None
+    assert isolated.provider_options["google"].client_secret is None
     given = {"google": ProviderOptions(client_id="x")}
     assert Settings.isolated(public_url=URL, providers=given).providers == given
 
@@ -85,10 +85,10 @@ def test_variables_of_dotenv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.chdir(tmp_path)
     lines = ("CLIENT_ID=file", f"CLIENT_SECRET={SECRET}")
     Path(".env").write_text("".join(f"AUTHAPI_PROVIDER_GOOGLE_{line}\n" for line in lines))
-    assert load_settings().providers["google"].client_id == "file"
+    assert load_settings().provider_options["google"].client_id == "file"
     assert secrets_in_dotenv() == {Path(".env"): ("AUTHAPI_PROVIDER_GOOGLE_CLIENT_SECRET",)}
     variables(monkeypatch, GOOGLE_CLIENT_ID="environment")
-    assert load_settings().providers["google"].client_id == "environment"
+    assert load_settings().provider_options["google"].client_id == "environment"
     Path(".env").write_text('AUTHAPI_PROVIDERS={"a": {"client_secret": "x"}}\n')
     assert secrets_in_dotenv() == {Path(".env"): ("AUTHAPI_PROVIDERS",)}
     Path(".env").write_text("AUTHAPI_PROVIDERS=google\n")
@@ -99,7 +99,7 @@ def test_a_secret_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     file = tmp_path / "secret"
     file.write_text(f"{SECRET}\n")
     variables(monkeypatch, GOOGLE_CLIENT_SECRET_FILE=str(file))
-    assert load_settings().providers["google"].client_secret == SecretStr(SECRET)
+    assert load_settings().provider_options["google"].client_secret == SecretStr(SECRET)
     assert secret_files() == {"AUTHAPI_PROVIDER_GOOGLE_CLIENT_SECRET_FILE": file}
     file.unlink()
     with pytest.raises(ConfigurationError) as caught:

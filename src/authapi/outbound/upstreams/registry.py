@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Iterator, Mapping
 
-from authapi.domain.federation.upstream import Upstream
 from authapi.errors import ConfigurationError, ProviderUnknown
 from authapi.outbound.upstreams.provider import Provider
 from authapi.outbound.upstreams.remote import RemoteUpstream
@@ -26,7 +25,7 @@ BUILT_IN: Mapping[str, str] = {
 }
 
 
-class Upstreams(Mapping[str, Upstream]):
+class Upstreams(Mapping[str, RemoteUpstream]):
     """The providers by name, in the order of the settings. Nothing is requested before a login.
 
     Raises ConfigurationError for a class that cannot be loaded, an option that is missing or that
@@ -41,7 +40,7 @@ class Upstreams(Mapping[str, Upstream]):
                 trusts_mfa=_trusts_mfa(provider.options, settings),
                 allow_reserved=settings.allow_reserved_addresses,
             )
-            for name, provider in _load(settings.providers).items()
+            for name, provider in _load(settings.provider_options).items()
         }
 
     def __getitem__(self, name: str) -> RemoteUpstream:

@@ -1,5 +1,6 @@
 """The settings of logins at other providers."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
@@ -17,6 +18,7 @@ from authapi.settings.secret_files import CHMOD_FIX, other_readers
 from authapi.settings.values.problems import problem_in_words
 
 _MAX_PROVIDERS = 50
+_Options = Mapping[str, ProviderOptions | Mapping[str, Any]]
 
 
 def _parse(value: object) -> object:
@@ -24,7 +26,7 @@ def _parse(value: object) -> object:
         value = parse_providers(value)
     if isinstance(value, list | tuple):
         value = {name: {} for name in value}
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         raise ValueError("must be an object with the options of each provider")
     return {name: _options(name, given) for name, given in value.items()}
 
@@ -32,7 +34,7 @@ def _parse(value: object) -> object:
 def _options(name: object, given: Any) -> ProviderOptions:
     if isinstance(given, ProviderOptions):
         return given
-    if not isinstance(name, str) or not isinstance(given, dict):
+    if not isinstance(name, str) or not isinstance(given, Mapping):
         raise ValueError("must be an object with the options of each provider")
     try:
         return parse_options(name, given)
@@ -42,7 +44,7 @@ def _options(name: object, given: Any) -> ProviderOptions:
         raise ValueError(f"{name}: {item['loc'][0]} {problem_in_words(item)}") from None
 
 
-def _check_names(value: dict[str, ProviderOptions]) -> dict[str, ProviderOptions]:
+def _check_names(value: _Options) -> _Options:
     if len(value) > _MAX_PROVIDERS:
         raise ValueError(f"must have at most {_MAX_PROVIDERS} providers")
     for name in value:
@@ -57,9 +59,12 @@ def _check_names(value: dict[str, ProviderOptions]) -> dict[str, ProviderOptions
 
 
 Providers = Annotated[
-    dict[str, ProviderOptions], NoDecode, BeforeValidator(_parse), AfterValidator(_check_names)
+    _Options,
+    NoDecode,
+    BeforeValidator(_parse),
+    AfterValidator(_check_names),
 ]
-"""Providers with their options, by name or `module:Class`."""
+"""Providers with their options, by name or `module:Class`. Arguments may be plain mappings."""
 
 
 class FederationSettings(PageSettings):
@@ -79,6 +84,15 @@ class FederationSettings(PageSettings):
     """Whether an account with a second factor is asked for it after a login at a provider. `trust`:
     not if the ID token proves one; `trust_mfa` decides this for one provider."""
 
+    @property
+    def provider_options(self) -> Mapping[str, ProviderOptions]:
+        """The checked options of `providers`."""
+        return {
+            name: options
+            for name, options in self.providers.items()
+            if isinstance(options, ProviderOptions)  # as they are after the validation
+        }
+
     def _check_consistency(self) -> None:
         super()._check_consistency()
         if self.providers and self.public_url is None:
@@ -88,7 +102,7 @@ class FederationSettings(PageSettings):
 
     def _check_production(self) -> None:
         super()._check_production()
-        for name, options in self.providers.items():
+        for name, options in self.provider_options.items():
             if options.key_file is None:
                 continue
             try:

@@ -1,8 +1,6 @@
 """People at a provider, and the flows that they come back with, without a provider."""
 
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -16,31 +14,14 @@ from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.services import Lifetime, Services
-from authapi.services.hooks import Hooks
 from authapi.services.logins.complete import PendingLogin
 from authapi.services.logins.proved import Login, Proved
-from tests.services.operations import Harness, open_harness
 
 PROVIDER, ISSUER = "acme", "https://id.acme.example"
 PROVIDERS = {
     PROVIDER: {"client_id": "authapi", "issuer": ISSUER},
     "other": {"client_id": "authapi", "issuer": "https://id.other.example"},
 }
-
-
-@asynccontextmanager
-async def federation(
-    url: str, *, hooks: Hooks | None = None, **changes: Any
-) -> AsyncIterator[Harness]:
-    """Services with providers and mail, without background tasks."""
-    chosen = {
-        "providers": PROVIDERS,
-        "public_url": "https://app.example.com",
-        "mail_url": "console:",
-        **changes,
-    }
-    async with open_harness(url, hooks=hooks, **chosen) as harness:
-        yield harness
 
 
 def a_person(email: str | None = None, **changes: Any) -> Person:
