@@ -50,7 +50,7 @@ def parse_continue(connection: HTTPConnection, text: str | None) -> str | None:
         return None
     if (found := addresses.wanted(connection, text)) is None:
         message = "must be a path of this host, or a URL of an origin in AUTHAPI_RETURN_ORIGINS"
-        raise InvalidInput(InputError(("body", "continue"), "invalid_continue", message))
+        raise InvalidInput(InputError(("body", "continue"), "continue_invalid", message))
     return found
 
 

@@ -165,6 +165,3 @@ def _parse(request: Request, value: object) -> FlowRequest:
     except ValidationError as error:
         errors = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
         raise invalid_input(ValidationException(errors)) from None
-    except RecursionError:
-        message = "is not valid"
-        raise InvalidInput(InputError(("body",), "invalid", message)) from None
