@@ -92,7 +92,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         providers["post"]["response_mode"] = "form_post"
         with installed(
             tmp_path_factory.mktemp("service"),
-            port=port,
+            port,
             AUTHAPI_PROVIDERS=json.dumps(providers),
             AUTHAPI_ALLOWED_ORIGINS=app,
         ) as service:

@@ -141,6 +141,7 @@ def test_files_that_others_can_read(
         ('{"acme": {"xyz": "x"}}', "acme has no option 'xyz'"),
         ('{"acme": {"issuer": "acme.example"}}', "acme: issuer must be an https URL"),
         ('{"acme": {"issuer": "http://acme.example"}}', "acme: issuer must be an https URL"),
+        ('{"acme": {"issuer": "https://a.example?b"}}', "acme: issuer must have no query"),
         ('{"acme": {"token_url": "https://a#b"}}', "acme: token_url must be an https URL"),
         ('{"acme": {"client_id": "a b"}}', "acme: client_id must be ASCII without spaces"),
         ('{"acme": {"client_id": ""}}', "acme: client_id must not be empty"),
@@ -157,7 +158,7 @@ def test_files_that_others_can_read(
         ("x" * 41, "the name of a provider is lower-case letters"),
         (",".join(f"a{n}" for n in range(51)), "must have at most 50 providers"),
     ],
-    ids=range(19),
+    ids=range(20),
 )
 def test_values_that_are_refused(
     monkeypatch: pytest.MonkeyPatch, providers: str, problem: str

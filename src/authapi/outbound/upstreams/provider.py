@@ -71,7 +71,8 @@ class Provider:
         self.issuer = options.issuer or self.issuer
         if not self.issuer:
             raise ConfigurationError(f"the provider {self.name} needs the option issuer")
-        self.scopes = options.scopes or self.scopes
+        scopes = options.scopes or self.scopes
+        self.scopes = scopes.split() if isinstance(scopes, str) else scopes
         self.response_mode = options.response_mode or self.response_mode
         for url in ("authorization_url", "token_url", "userinfo_url", "jwks_url"):
             setattr(self, url, getattr(options, url) or getattr(self, url))

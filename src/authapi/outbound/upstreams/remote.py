@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from urllib.parse import urlencode, urlsplit
@@ -87,7 +88,11 @@ class RemoteUpstream:
         self, flow: Flow, *, redirect_uri: str, hint: str | None = None
     ) -> str:
         """Returns where the browser is led. Raises ProviderUnavailable."""
-        endpoints = await self.endpoints.current()
+        try:
+            async with asyncio.timeout(_TOTAL_TIMEOUT):
+                endpoints = await self._endpoints()
+        except TimeoutError:
+            raise ProviderUnavailable from None
         provider = self.provider
         parameters = {
             **provider.parameters,
@@ -139,6 +144,7 @@ class RemoteUpstream:
         Raises RequestFailed if the provider does not answer, or has no usable key, and
         ConfigurationError if its metadata cannot be used.
         """
+        await self._open_client()
         endpoints = await self.endpoints.read()
         if self.provider.has_id_token:
             await self.id_tokens.check(endpoints)
@@ -149,8 +155,18 @@ class RemoteUpstream:
         await self.id_tokens.stop()
         await self._client.close()
 
+    async def _endpoints(self) -> Endpoints:
+        await self._open_client()
+        return await self.endpoints.current()
+
+    async def _open_client(self) -> None:
+        if not self._client.may_have_connections:
+            # Loading the CA certificates takes longer than other requests should wait.
+            with suppress(RuntimeError):  # no thread can be started: the first request loads them
+                await asyncio.to_thread(self._client.open)
+
     async def _person(self, callback: Callback, flow: Flow, redirect_uri: str) -> Person:
-        endpoints = await self.endpoints.current()
+        endpoints = await self._endpoints()
         if TENANT not in self.provider.issuer:
             _check_issuer(callback, endpoints, self.provider.issuer)
         tokens = await self._exchange.redeem(
@@ -215,10 +231,11 @@ class RemoteUpstream:
         """Adds what no provider decides about itself, and removes what is not usable."""
         auth_time = auth_time_of(claims)
         max_age = self._max_age(flow)
-        if max_age is not None:
-            allowed = STEP_UP_MAX_AGE if flow.intent is FlowIntent.STEP_UP else max_age
-            if auth_time is None or now() - auth_time > allowed:
-                raise ProviderAnswerRefused("id_token auth_time")
+        if flow.intent is FlowIntent.STEP_UP:
+            # Also for a provider that cannot be asked for a new login: it proves nothing then.
+            max_age = STEP_UP_MAX_AGE if self.proves_fresh_login else timedelta(0)
+        if max_age is not None and (auth_time is None or now() - auth_time > max_age):
+            raise ProviderAnswerRefused("id_token auth_time")
         email = self._usable_address(person.email)
         is_verified = email is not None and person.email_verified is True
         name = person.name

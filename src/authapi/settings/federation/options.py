@@ -35,6 +35,12 @@ def _check_endpoint(value: str | None) -> str | None:
     return value
 
 
+def _check_issuer(value: str | None) -> str | None:
+    if value is not None and "?" in value:
+        raise ValueError("must have no query")
+    return _check_endpoint(value)
+
+
 def _check_domains(value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", domain) for domain in value):
         raise ValueError("must be domains in lower case such as example.com")
@@ -59,7 +65,7 @@ class ProviderOptions(BaseModel):
     """The id of this service at the provider."""
     client_secret: Annotated[SecretStr | None, AfterValidator(clean_secret)] = None
     """The secret of this service at the provider. Default: none, for a public client."""
-    issuer: Endpoint = None
+    issuer: Annotated[str | None, AfterValidator(_check_issuer)] = None
     """The issuer, exactly as in its metadata."""
     scopes: Names = ()
     """The scopes to ask for. Default: those that the provider needs for a name and an address."""

@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from authapi.clock import now
 from authapi.domain.federation.flow import Callback, FlowIntent
 from authapi.domain.federation.person import Person
 from authapi.errors import ConfigurationError, ProviderAnswerRefused, ProviderRefused
 from authapi.outbound.upstreams.remote import RemoteUpstream
-from tests.outbound.upstreams.visits import REDIRECT_URI, come_back, flow_of, upstreams_of
+from tests.outbound.upstreams.visits import REDIRECT_URI, come_back, flow_of, seconds, upstreams_of
 from tests.servers.openid import AUTHORIZE, CLIENT_ID, CLIENT_SECRET, TOKEN, USERINFO, OpenIDServer
 from tests.verify.issuer import OPENID, Reply
 
@@ -80,6 +81,14 @@ def test_google_cannot_prove_a_fresh_login() -> None:
     google = one("google", {"client_id": "x", "client_secret": "y"})
     assert not google.proves_fresh_login
     assert google.provider.issuer == "https://accounts.google.com"
+
+
+async def test_a_step_up_at_google_is_not_possible(server: OpenIDServer) -> None:
+    upstream = one("google", server.options())
+    server.claims = GOOGLE | {"auth_time": seconds(now()) - 1}  # which was not asked for
+    with pytest.raises(ProviderAnswerRefused):
+        await come_back(upstream, flow_of(FlowIntent.STEP_UP))
+    await upstream.close()
 
 
 # Microsoft: https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference
@@ -411,6 +420,9 @@ async def test_a_step_up_at_github_is_not_possible(github: OpenIDServer) -> None
     assert not upstream.proves_fresh_login
     person = await come_back(upstream, flow_of(FlowIntent.LINK))
     assert person.auth_time is None
+    with pytest.raises(ProviderAnswerRefused) as caught:
+        await come_back(upstream, flow_of(FlowIntent.STEP_UP))
+    assert caught.value.reason == "id_token auth_time"
     await upstream.close()
 
 

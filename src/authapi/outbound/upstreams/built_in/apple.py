@@ -16,6 +16,8 @@ _LIFETIME = 300
 """Seconds that a client secret is valid. Apple allows six months, but a secret is made for each
 request."""
 _MAX_USER = 4096
+_MAX_KEY_FILE = 65536
+"""Bytes. A limit, because a path may name a device without an end."""
 
 
 class Apple(Provider):
@@ -35,7 +37,9 @@ class Apple(Provider):
         if options.key_file is None:
             raise ConfigurationError(f"the provider {self.name} needs the option key_file")
         try:
-            self._key = AssertionKey(options.key_file.read_bytes(), kid=options.key_id or "")
+            with options.key_file.open("rb") as file:
+                pem = file.read(_MAX_KEY_FILE)
+            self._key = AssertionKey(pem, kid=options.key_id or "")
         except OSError:
             raise ConfigurationError(f"the key_file of {self.name} cannot be read") from None
         except UnsupportedKey:

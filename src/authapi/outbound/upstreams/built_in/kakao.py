@@ -20,6 +20,7 @@ class Kakao(Provider):
     scopes = ("openid", "account_email", "profile_nickname")
     userinfo_url = "https://kapi.kakao.com/v2/user/me"
     proves_fresh_login = False
+    wanted_claims = ("kakao_account",)  # never in the ID token, so the API is always asked
 
     def person(self, claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> Person:
         """Takes the address and its state from the API."""
