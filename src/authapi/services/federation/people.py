@@ -63,6 +63,5 @@ def shown_name(person: Person) -> str | None:
 
 def title_of(provider: str, settings: Settings) -> str:
     """Returns the name of a provider for mails."""
-    options = settings.providers.get(provider)
-    title = None if options is None else options.title
+    title: str | None = getattr(settings.providers.get(provider), "title", None)
     return title or _TITLES.get(provider) or provider.replace("-", " ").capitalize()
