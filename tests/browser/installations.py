@@ -114,7 +114,7 @@ class Installation:
 
 
 @contextmanager
-def installed(folder: Path, *, port: int | None = None, **settings: str) -> Iterator[Installation]:
+def installed(folder: Path, port: int | None = None, /, **settings: str) -> Iterator[Installation]:
     """Runs a service with an administrator; its data is below `folder`. `port` is a free one.
 
     Its host is localhost, because browsers refuse passkeys at an address.
