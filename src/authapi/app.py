@@ -45,7 +45,12 @@ from authapi.web.routes.login.second_factor import (
     prove_second_factor_by_form,
 )
 from authapi.web.routes.openapi_document import add_openapi_document
-from authapi.web.routes.units import UNITS, remove_disabled_pages, with_page_files
+from authapi.web.routes.units import (
+    UNITS,
+    remove_disabled_pages,
+    remove_provider_routes,
+    with_page_files,
+)
 
 
 class Service:
@@ -158,7 +163,7 @@ class AuthAPI(HookDecorators):
             # Disabled routes answer 404 and are missing from the OpenAPI document.
             units.pop("leaks", None)
         if not self._upstreams:
-            units.pop("federation", None)
+            remove_provider_routes(units)
         if not names_other_sites(self.settings):
             units.pop("related_origins", None)
         if not self.settings.sends_mail:

@@ -141,6 +141,22 @@ PAGE_FILES = files.router
 """The files of the pages. Any of their units needs them."""
 
 
+_OF_PROVIDERS = frozenset(
+    id(route) for router in (address.router, providers.router) for route in router.routes
+)
+"""The pages of logins at other providers."""
+
+
+def remove_provider_routes(units: dict[str, APIRouter]) -> None:
+    """Removes the routes and the pages of logins at other providers from `units`."""
+    units.pop("federation", None)
+    for name in PAGES.intersection(units):
+        kept = [route for route in units[name].routes if id(route) not in _OF_PROVIDERS]
+        if len(kept) != len(units[name].routes):
+            units[name] = APIRouter()
+            units[name].routes.extend(kept)
+
+
 def remove_disabled_pages(units: dict[str, APIRouter], settings: Settings) -> None:
     """Removes the units of pages that the settings disable.
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
+from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
@@ -53,6 +54,13 @@ class ConnectedAccount:
 def title_of(runtime: Runtime, name: str) -> str:
     """Returns the name for people of a provider; its name if the settings have it no longer."""
     return runtime.upstreams[name].title if name in list(runtime.upstreams) else name
+
+
+async def linked_to(runtime: Runtime, user_id: UUID) -> Sequence[LinkedIdentity]:
+    """Returns the persons at providers who may log in to an account; none without providers."""
+    if "federation" not in runtime.units:
+        return ()
+    return await runtime.services.federation.links.list_of(user_id)
 
 
 def connected(runtime: Runtime, linked: Sequence[LinkedIdentity]) -> Sequence[ConnectedAccount]:

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from authapi.domain.federation.flow import FlowIntent
 from authapi.web.pages import addresses
-from authapi.web.pages.account.providers import proving
+from authapi.web.pages.account.providers import linked_to, proving
 from authapi.web.pages.rendering import EMPTY, Form, see_other
 from authapi.web.routes.pages.account.caller import Caller
 from authapi.web.routes.pages.account.passkeys import offers_passkeys
@@ -62,7 +62,7 @@ async def _show(caller: Caller, form: Form = EMPTY, status: int = 200) -> Respon
     user, services = caller.identity.user, caller.services
     state = await services.accounts.passwords.state(user.id)
     factors = await services.factors.changes.overview(user)
-    linked = await services.federation.links.list_of(user.id)
+    linked = await linked_to(caller.runtime, user.id)
     return caller.render(
         "prove",
         status=status,
