@@ -470,7 +470,13 @@ async def enrolment_ticket(scene: Scene) -> dict[str, str]:
     services, user = scene.api.services, scene.alice.user
     await services.accounts.administration.reset_factors(user.id)
     settings = services.settings.model_copy(update={"mfa": "required"})
-    logins = Logins(services.database, services.second_factors, services.audit, settings)
+    logins = Logins(
+        services.database,
+        services.second_factors,
+        services.federation.links,
+        services.audit,
+        settings,
+    )
     proved = await proved_password(services, user)
     pending = await logins.complete(proved, strategy="token", remember=False)
     assert isinstance(pending, PendingLogin)

@@ -10,6 +10,7 @@ import time_machine
 from authapi.clock import now
 from authapi.domain.email_address import parse_email
 from authapi.domain.email_token import Purpose
+from authapi.domain.federation.flow import Flow
 from authapi.domain.federation.person import Person
 from authapi.errors import (
     EmailNeeded,
@@ -39,9 +40,9 @@ async def confirming(database_url: str) -> AsyncIterator[Harness]:
         yield found
 
 
-async def ticket_of(harness: Harness, person: Person, **changes: object) -> str:
+async def ticket_of(harness: Harness, person: Person, flow: Flow | None = None) -> str:
     with pytest.raises(EmailNeeded) as needed:
-        await harness.services.federation.arrivals.arrive(person, a_flow(**changes))
+        await harness.services.federation.arrivals.arrive(person, flow or a_flow())
     assert needed.value.ticket is not None
     assert needed.value.expires_at > now() + timedelta(minutes=59)
     return needed.value.ticket
@@ -57,7 +58,7 @@ async def begin(harness: Harness, continued: ContinuedLogin | None) -> Login:
 
 async def test_open_registration_creates_the_account_at_once(opened: Harness) -> None:
     person, email = a_person(), new_address()
-    ticket = await ticket_of(opened, person, remember=True, continue_to="/next")
+    ticket = await ticket_of(opened, person, a_flow(remember=True, continue_to="/next"))
     addresses = opened.services.federation.addresses
     continued = await addresses.give(ticket, email)
     assert continued is not None

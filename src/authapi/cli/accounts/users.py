@@ -373,6 +373,6 @@ def _identities(linked: Sequence[LinkedIdentity], *, as_json: bool) -> object:
     """Returns identities as the API describes them, or as one text; None if there are none."""
     if not as_json:
         return ", ".join(f"{each.provider} {each.email or each.subject}" for each in linked) or None
-    from authapi.web.schemas.federation.flows import IdentityOut  # pydantic models
+    from authapi.web.schemas.federation.flows import LinkedIdentityOut  # pydantic models
 
-    return [IdentityOut.of(each).model_dump(mode="json") for each in linked]
+    return [LinkedIdentityOut.of(each).model_dump(mode="json") for each in linked]

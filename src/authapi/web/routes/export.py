@@ -16,7 +16,7 @@ from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
 from authapi.web.schemas.event import EventOut
 from authapi.web.schemas.factors.overview import FactorsOut
-from authapi.web.schemas.federation.flows import IdentityOut
+from authapi.web.schemas.federation.flows import LinkedIdentityOut
 from authapi.web.schemas.session import SessionOut
 from authapi.web.schemas.token import PersonalTokenOut
 from authapi.web.schemas.user import ExportOut, UserOut
@@ -57,7 +57,8 @@ async def export_file(request: Request, identity: Identity, *, name: str) -> Dow
         ],
         factors=FactorsOut.of(await services.factors.changes.overview(identity.user)),
         identities=[
-            IdentityOut.of(linked) for linked in await services.federation.links.list_of(user_id)
+            LinkedIdentityOut.of(linked)
+            for linked in await services.federation.links.list_of(user_id)
         ],
         events=[],
     )

@@ -7,7 +7,7 @@ from fastapi import Request
 from authapi.web.answers.descriptions import problems
 from authapi.web.context import context_of
 from authapi.web.routes.admin.gates import FreshReader, FreshSuperuser, router_for
-from authapi.web.schemas.federation.flows import IdentityOut
+from authapi.web.schemas.federation.flows import LinkedIdentityOut
 
 router = router_for("/admin/users")
 
@@ -15,10 +15,10 @@ router = router_for("/admin/users")
 @router.get("/{user_id}/identities", responses=problems(401, 403, 404, 422, 503))
 async def list_user_identities(
     user_id: UUID, superuser: FreshReader, request: Request
-) -> list[IdentityOut]:
+) -> list[LinkedIdentityOut]:
     """List the people at providers who may log in to an account. Requires a recent login."""
     links = context_of(request).runtime.services.federation.links
-    return [IdentityOut.of(linked) for linked in await links.list_as_administrator(user_id)]
+    return [LinkedIdentityOut.of(linked) for linked in await links.list_as_administrator(user_id)]
 
 
 @router.delete(

@@ -11,7 +11,7 @@ from authapi.web.context import context_of
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routes.federation.link import FreshOwner
 from authapi.web.routing import ProtectedRoute
-from authapi.web.schemas.federation.flows import IdentityOut
+from authapi.web.schemas.federation.flows import LinkedIdentityOut
 
 router = APIRouter(route_class=ProtectedRoute, tags=["identities"], prefix="/me/identities")
 
@@ -19,10 +19,10 @@ Owner = Annotated[Identity, Depends(identity_if_configured("session", "jwt"))]
 
 
 @router.get("", responses=problems(401, 503))
-async def list_identities(identity: Owner, request: Request) -> list[IdentityOut]:
+async def list_identities(identity: Owner, request: Request) -> list[LinkedIdentityOut]:
     """List the people at providers who may log in to your account, the oldest link first."""
     links = context_of(request).runtime.services.federation.links
-    return [IdentityOut.of(linked) for linked in await links.list_of(identity.user.id)]
+    return [LinkedIdentityOut.of(linked) for linked in await links.list_of(identity.user.id)]
 
 
 @router.delete(

@@ -79,7 +79,7 @@ class LoginCode(Input):
     ]
 
 
-class IdentityOut(Output):
+class LinkedIdentityOut(Output):
     """A person at a provider who may log in to the account."""
 
     id: UUID
@@ -107,7 +107,7 @@ class IdentityOut(Output):
     last_login_at: Time | None
 
     @classmethod
-    def of(cls, linked: LinkedIdentity) -> "IdentityOut":
+    def of(cls, linked: LinkedIdentity) -> "LinkedIdentityOut":
         """The representation of `linked`."""
         return cls(
             id=linked.id,
