@@ -22,7 +22,6 @@ from authapi.facade.sync import Sync
 from authapi.facade.threads import ServiceThread
 from authapi.late_imports import import_in_thread
 from authapi.outbound.breaches import build_breach_check
-from authapi.outbound.upstreams.registry import Upstreams
 from authapi.outbound.webhooks import build_webhook_post
 from authapi.services import Services
 from authapi.services.factors.webauthn.relying_party import can_add_passkeys, names_other_sites
@@ -33,6 +32,7 @@ from authapi.storage import AsyncEngine, application_engine
 from authapi.storage.application.profile import Profile
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
+from authapi.web.federation.building import build_providers
 from authapi.web.hooks import HookDecorators
 from authapi.web.installation import Installation, select_units
 from authapi.web.own_columns import with_own_columns
@@ -86,8 +86,10 @@ class AuthAPI(HookDecorators):
         self._home = Home(services)
         self.accounts = Accounts(services)
         diagnose = BackgroundChecks(self._checks).report
-        self.runtime = Runtime(self.settings, Registry.load(services), services, diagnose)
-        self._upstreams = Upstreams(self.settings)
+        self._upstreams = build_providers(self.settings)
+        self.runtime = Runtime(
+            self.settings, Registry.load(services), services, diagnose, upstreams=self._upstreams
+        )
         self._installation = Installation(self.runtime)
         self.sync = Sync(
             ServiceThread(self._home, partial(self.build_services, own_pool=True)), self.runtime
@@ -155,6 +157,8 @@ class AuthAPI(HookDecorators):
         if self.settings.leak_report_keys is None:
             # Disabled routes answer 404 and are missing from the OpenAPI document.
             units.pop("leaks", None)
+        if not self._upstreams:
+            units.pop("federation", None)
         if not names_other_sites(self.settings):
             units.pop("related_origins", None)
         if not self.settings.sends_mail:
