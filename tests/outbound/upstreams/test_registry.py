@@ -118,6 +118,19 @@ def test_a_class_has_the_options_of_its_name() -> None:
     assert (corp.title, corp.provider.client_id, type(corp.provider)) == ("The Corp", "x", Corp)
 
 
+def test_the_settings_know_a_class_by_its_name() -> None:
+    settings = Settings.isolated(
+        public_url="https://auth.example",
+        providers={"google": CLIENT, f"{HERE}:Corp": {"client_id": "x"}, "no.module:Class": {}},
+    )
+    assert [settings.has_provider(name) for name in ("google", "corp", "other", HERE)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
 async def test_a_provider_of_an_application(server: OpenIDServer) -> None:
     server.claims["employee_id"] = "E-42"
     found = upstreams_of(**{f"{HERE}:Corp": server.options()})

@@ -72,7 +72,10 @@ class Exchange:
         return self._tokens(response)
 
     async def read(self, url: str, tokens: Tokens) -> Mapping[str, object]:
-        """Returns the JSON object at `url`. Raises as `redeem`."""
+        """Returns the JSON object at `url`.
+
+        Raises ProviderUnavailable, and ProviderAnswerRefused for any other answer.
+        """
         value = _json(await self._get(url, tokens))
         if not isinstance(value, dict):
             raise ProviderAnswerRefused("userinfo")

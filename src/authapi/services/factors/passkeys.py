@@ -157,8 +157,7 @@ class Passkeys:
     async def _has_other_way_in(self, store: Store, user: User) -> bool:
         if await store.passkeys.count(user.id):
             return True
-        providers = self._settings.providers
         return any(
-            identity.provider in providers
+            self._settings.has_provider(identity.provider)
             for identity in await store.identities.list_for_user(user.id)
         )

@@ -216,7 +216,7 @@ class IdentityLinks:
         if self._settings.passkeys == "on" and await store.passkeys.count(user.id):
             return True
         return any(
-            other.id != identity_id and other.provider in self._settings.providers
+            other.id != identity_id and self._settings.has_provider(other.provider)
             for other in await store.identities.list_for_user(user.id)
         )
 

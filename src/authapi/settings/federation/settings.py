@@ -1,5 +1,6 @@
 """The settings of logins at other providers."""
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -58,6 +59,11 @@ def _check_names(value: _Options) -> _Options:
     return value
 
 
+def _class_name(entry: str) -> object:
+    module, _, kind = entry.partition(":")
+    return getattr(getattr(sys.modules.get(module), kind, None), "name", None)
+
+
 Providers = Annotated[
     _Options,
     NoDecode,
@@ -92,6 +98,16 @@ class FederationSettings(PageSettings):
             for name, options in self.providers.items()
             if isinstance(options, ProviderOptions)  # as they are after the validation
         }
+
+    def has_provider(self, name: str) -> bool:
+        """Whether people can log in at the provider `name`.
+
+        An entry `module:Class` has the name of its class, which the application has imported; a
+        process that has not, such as a command, takes the provider for one that is gone.
+        """
+        return name in self.providers or any(
+            _class_name(entry) == name for entry in self.providers if ":" in entry
+        )
 
     def _check_consistency(self) -> None:
         super()._check_consistency()

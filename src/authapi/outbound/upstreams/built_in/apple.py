@@ -21,7 +21,10 @@ _MAX_KEY_FILE = 65536
 
 
 class Apple(Provider):
-    """Apple answers by a POST, and says the name once, unsigned, at the first login."""
+    """Apple answers by a POST, and says the name once, unsigned, at the first login.
+
+    The constructor reads the private key.
+    """
 
     title = "Apple"
     issuer = "https://appleid.apple.com"
@@ -33,6 +36,7 @@ class Apple(Provider):
     required_options = ("client_id", "team_id", "key_id", "key_file")
 
     def __init__(self, options: ProviderOptions, *, name: str = "") -> None:
+        """Raises ConfigurationError as `Provider`, and for a key that cannot be read or used."""
         super().__init__(options, name=name)
         if options.key_file is None:
             raise ConfigurationError(f"the provider {self.name} needs the option key_file")

@@ -27,6 +27,7 @@ class Microsoft(Provider):
     special_options: ClassVar[frozenset[str]] = frozenset({"tenants"})
 
     def __init__(self, options: ProviderOptions, *, name: str = "") -> None:
+        """Raises ConfigurationError as `Provider`, and for a tenant that is no UUID."""
         if any(read_uuid(tenant) is None for tenant in options.tenants):
             raise ConfigurationError(f"the tenants of {name} must be UUIDs in lower case")
         if len(options.tenants) == 1:
@@ -35,7 +36,10 @@ class Microsoft(Provider):
         super().__init__(options, name=name)
 
     def person(self, claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> Person:
-        """Identifies a person by the tenant and the object id, which no one else is given."""
+        """Identifies a person by the tenant and the object id, which only they have.
+
+        Raises ValueError for another tenant, and for ids that are no UUIDs.
+        """
         tenant, user = claims["tid"], claims["oid"]
         if read_uuid(tenant) is None or read_uuid(user) is None:
             raise ValueError("not the ids of a tenant and a user")

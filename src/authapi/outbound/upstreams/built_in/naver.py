@@ -26,7 +26,7 @@ class Naver(Provider):
     required_options = ("client_id", "client_secret")
 
     def person(self, claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> Person:
-        """Takes everything from `response`; an answer with another `resultcode` is an error."""
+        """Takes everything from `response`. Raises ValueError for a `resultcode` of an error."""
         if userinfo.get("resultcode") != "00":
             raise ValueError("an error of the API")
         response = members(userinfo.get("response"))
