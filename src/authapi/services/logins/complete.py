@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 from authapi.clock import now
 from authapi.crypto.ids import new_id
@@ -28,7 +29,6 @@ from authapi.errors import (
 from authapi.services.audit import Audit
 from authapi.services.factors.proofs import SecondFactorProof, SecondFactorProofs, WrongSecondFactor
 from authapi.services.factors.webauthn.assertions import BoundAssertion, RequestOptions
-from authapi.services.federation.links import IdentityLinks
 from authapi.services.logins.proved import Login, Proved, SecondFactorUse
 from authapi.services.revalidation import lock_unchanged_user
 from authapi.settings import Settings
@@ -61,6 +61,15 @@ class CompletedLogin:
     remember: bool
 
 
+class IdentityUse(Protocol):
+    """What completes a login with an identity at a provider (`services.federation.links`)."""
+
+    async def finish(
+        self, store: Store, user: User, proof: FederatedProof, once: UsedChallenge | None
+    ) -> None:
+        """Links the identity if it is not linked yet, records the login, and uses `once` up."""
+
+
 class Logins:
     """Completes logins.
 
@@ -71,7 +80,7 @@ class Logins:
         self,
         database: Database,
         proofs: SecondFactorProofs,
-        links: IdentityLinks,
+        links: IdentityUse,
         audit: Audit,
         settings: Settings,
     ) -> None:

@@ -1,0 +1,1 @@
+"""Definitions of tables, which `models` puts together."""
