@@ -6,8 +6,8 @@ from functools import cache
 import sqlalchemy as sa
 
 from authapi.storage.column_types import PasswordHashType, RolesType, SecretHashType, UTCDateTime
+from authapi.storage.definitions.credentials import factor_tables, identity_table
 from authapi.storage.names import TableNames
-from authapi.storage.schema.credential_tables import factor_tables, identity_table
 
 _CONVENTION = {
     "pk": "pk_%(table_name)s",

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from uuid import UUID
 
-from authapi.domain.identity import NO_CLAIMS
-
+NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
+"""The claims of a person about whom the provider says nothing more."""
 MAX_IDENTIFIER = 255
 """Maximum length of an issuer and of a subject, in characters (OpenID Connect Core 1.0, 2)."""
 

@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from authapi.domain.federation.person import Person
-from authapi.domain.identity import NO_CLAIMS
+from authapi.domain.federation.person import NO_CLAIMS, Person
 
 FED = "fed"
 """The authentication method of a login at a provider."""

@@ -17,9 +17,8 @@ from datetime import datetime, timedelta
 from authapi.clock import now
 from authapi.crypto.encryption import Cipher
 from authapi.domain.federation.flow import Flow
-from authapi.domain.federation.person import Person
+from authapi.domain.federation.person import NO_CLAIMS, Person
 from authapi.domain.federation.proof import person_as_json, person_of_json
-from authapi.domain.identity import NO_CLAIMS
 from authapi.errors import DecryptionFailed, EmailNeeded, LoginExpired
 
 TICKET_USE = "federation tickets 1"

@@ -4,7 +4,7 @@ Every way to log in ends here. `Logins.complete` is for clients that can go on w
 `Logins.complete_at_once` for those that cannot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -28,12 +28,15 @@ from authapi.errors import (
 from authapi.services.audit import Audit
 from authapi.services.factors.proofs import SecondFactorProof, SecondFactorProofs, WrongSecondFactor
 from authapi.services.factors.webauthn.assertions import BoundAssertion, RequestOptions
-from authapi.services.federation.links import IdentityLinks
 from authapi.services.logins.proved import Login, Proved, SecondFactorUse
 from authapi.services.revalidation import lock_unchanged_user
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
+
+FinishFederated = Callable[[Store, User, FederatedProof, UsedChallenge | None], Awaitable[None]]
+"""Completes a login at a provider, in the transaction that begins its session; see
+`IdentityLinks.finish`."""
 
 MAX_ATTEMPTS = 5
 """How many codes one ticket allows."""
@@ -71,13 +74,13 @@ class Logins:
         self,
         database: Database,
         proofs: SecondFactorProofs,
-        links: IdentityLinks,
+        finish: FinishFederated,
         audit: Audit,
         settings: Settings,
     ) -> None:
         self._database = database
         self._proofs = proofs
-        self._links = links
+        self._finish_federated = finish
         self._audit = audit
         self._settings = settings
 
@@ -320,7 +323,7 @@ class Logins:
         self, use: SecondFactorUse, user: User, proof: FederatedProof, store: Store
     ) -> None:
         await use.apply(store)
-        await self._links.finish(store, user, proof, None)
+        await self._finish_federated(store, user, proof, None)
 
     def _login(self, proved: Proved) -> Login:
         use, proof = proved.second_factor, proved.federated
@@ -340,7 +343,7 @@ class Logins:
     async def _finish(
         self, user: User, proof: FederatedProof, once: UsedChallenge | None, store: Store
     ) -> None:
-        await self._links.finish(store, user, proof, once)
+        await self._finish_federated(store, user, proof, once)
 
 
 def _bound(passkey: Assertion, ticket: LoginTicket) -> BoundAssertion:

@@ -1,0 +1,1 @@
+"""The definitions of groups of tables, which `models.py` joins."""
