@@ -621,7 +621,7 @@ def login_enrolment(services: Services) -> tuple[Logins, LoginEnrolment]:
     logins = Logins(
         services.database,
         services.second_factors,
-        services.federation.links,
+        services.federation.links.finish,
         services.audit,
         settings,
     )

@@ -473,7 +473,7 @@ async def enrolment_ticket(scene: Scene) -> dict[str, str]:
     logins = Logins(
         services.database,
         services.second_factors,
-        services.federation.links,
+        services.federation.links.finish,
         services.audit,
         settings,
     )

@@ -199,7 +199,7 @@ class Services:
             on_outcome=None if metrics is None else metrics.count_second_factor,
         )
         identity_links = IdentityLinks(database, audit, mail, settings)
-        logins = Logins(database, factors.proofs, identity_links, audit, settings)
+        logins = Logins(database, factors.proofs, identity_links.finish, audit, settings)
         authentication = Authentication(database, passwords, rate_limits, audit, hooks, settings)
         deferred_requests = DeferredRequests(
             database, outbox, email_tokens, mail, rate_limits, audit, own_columns

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
-"""The claims of a person of whom the provider says nothing more."""
+"""The claims of a person about whom the provider says nothing more."""
 MAX_IDENTIFIER = 255
 """Maximum length of an issuer and of a subject, in characters (OpenID Connect Core 1.0, 2)."""
 

@@ -4,11 +4,10 @@ Every way to log in ends here. `Logins.complete` is for clients that can go on w
 `Logins.complete_at_once` for those that cannot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Protocol
 
 from authapi.clock import now
 from authapi.crypto.ids import new_id
@@ -34,6 +33,10 @@ from authapi.services.revalidation import lock_unchanged_user
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
+
+FinishFederated = Callable[[Store, User, FederatedProof, UsedChallenge | None], Awaitable[None]]
+"""Completes a login at a provider, in the transaction that begins its session; see
+`IdentityLinks.finish`."""
 
 MAX_ATTEMPTS = 5
 """How many codes one ticket allows."""
@@ -61,15 +64,6 @@ class CompletedLogin:
     remember: bool
 
 
-class IdentityUse(Protocol):
-    """What completes a login with an identity at a provider (`services.federation.links`)."""
-
-    async def finish(
-        self, store: Store, user: User, proof: FederatedProof, once: UsedChallenge | None
-    ) -> None:
-        """Links the identity if it is not linked yet, records the login, and uses `once` up."""
-
-
 class Logins:
     """Completes logins.
 
@@ -80,13 +74,13 @@ class Logins:
         self,
         database: Database,
         proofs: SecondFactorProofs,
-        links: IdentityUse,
+        finish: FinishFederated,
         audit: Audit,
         settings: Settings,
     ) -> None:
         self._database = database
         self._proofs = proofs
-        self._links = links
+        self._finish_federated = finish
         self._audit = audit
         self._settings = settings
 
@@ -329,7 +323,7 @@ class Logins:
         self, use: SecondFactorUse, user: User, proof: FederatedProof, store: Store
     ) -> None:
         await use.apply(store)
-        await self._links.finish(store, user, proof, None)
+        await self._finish_federated(store, user, proof, None)
 
     def _login(self, proved: Proved) -> Login:
         use, proof = proved.second_factor, proved.federated
@@ -349,7 +343,7 @@ class Logins:
     async def _finish(
         self, user: User, proof: FederatedProof, once: UsedChallenge | None, store: Store
     ) -> None:
-        await self._links.finish(store, user, proof, once)
+        await self._finish_federated(store, user, proof, once)
 
 
 def _bound(passkey: Assertion, ticket: LoginTicket) -> BoundAssertion:

@@ -1,1 +1,1 @@
-"""Definitions of tables, which `models` puts together."""
+"""The definitions of groups of tables, which `models.py` joins."""
