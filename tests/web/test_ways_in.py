@@ -77,6 +77,8 @@ MAKERS: Mapping[str, Mapping[str, set[str]]] = {
         "cli/accounts/tokens.py:create.work": set(),
         # Callers of other issuers, whose tokens their issuer has answered for.
         "verify/claims.py:ClaimsReader._read_identity": set(),
+        # Ends a link that a bearer token has begun: the identity authenticates no request.
+        "services/federation/owners.py:owner_of": set(),
         # For tests of applications.
         "testing/acting.py:_let_act.acting_authenticate": set(),
         "testing/strategy_harness.py:RecordingStrategy.authenticate": set(),
