@@ -158,18 +158,19 @@ def test_only_the_settings_read_the_environment() -> None:
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("jose", ["crypto/jwk.py", "crypto/jws.py"]),
+        ("jose", ["crypto/jwk.py", "crypto/jws.py", "crypto/signatures/client_assertions.py"]),
         ("jose.jwe", []),
         ("passlib", ["crypto/passwords.py"]),
         ("argon2", []),
         (
             "cryptography",
             [
-                "crypto/detached_signatures.py",
                 "crypto/encryption.py",
                 "crypto/factors/challenges.py",
                 "crypto/factors/webauthn.py",
                 "crypto/jwk.py",
+                "crypto/signatures/client_assertions.py",
+                "crypto/signatures/detached.py",
                 "testing/passkeys.py",  # what an authenticator does, independent of the service
             ],
         ),

@@ -69,7 +69,8 @@ def test_documented_mail_kinds_match_the_code() -> None:
         "confirm", "reset", "change", "email_changed", "password_changed", "token_created",
         "refresh_reuse", "factor_added", "factor_removed", "factors_reset",
         "recovery_codes_made", "recovery_code_used", "second_factor_refused", "new_device",
-        "invitation", "address_taken", "test",
+        "invitation", "address_taken", "identity_linked", "identity_unlinked", "identity_wanted",
+        "test",
     ]  # fmt: skip
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(MailKind)
 

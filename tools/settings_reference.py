@@ -3,7 +3,7 @@
 from itertools import groupby
 from pathlib import Path
 
-from authapi.settings.descriptions import Described, reference
+from authapi.settings.descriptions import Described, provider_options, reference
 
 PATH = Path(__file__).parents[1] / "docs" / "settings.md"
 _HEAD = """\
@@ -20,6 +20,18 @@ their defaults, and `authapi config --env` an `.env` file with all defaults.
 `python tools/settings_reference.py` writes this page.
 """
 
+_OPTIONS = """
+## Options of a provider of logins
+
+Each is a member of the object of a provider in `AUTHAPI_PROVIDERS`, or a variable of its own, such
+as `AUTHAPI_PROVIDER_MY_CORP_CLIENT_ID` for the provider `my-corp`. The variable
+`AUTHAPI_PROVIDER_MY_CORP_CLIENT_SECRET_FILE` names a file with the secret.
+[federation.md](federation.md) says what each provider needs.
+
+| option | meaning |
+|---|---|
+"""
+
 
 def page() -> str:
     """Returns the text of the page."""
@@ -27,6 +39,8 @@ def page() -> str:
     for group, found in groupby(reference(), key=lambda it: it.group):
         parts.append(f"\n## {_title(group)}\n\n| variable | default | meaning |\n|---|---|---|\n")
         parts += [_row(it) for it in found]
+    parts.append(_OPTIONS)
+    parts += [f"| `{name}` | {text} |\n" for name, text in provider_options()]
     return "".join(parts)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from authapi.app import AuthAPI, Service, create_app
     from authapi.crypto.secrets import SecretHash, hash_secret, is_opaque_token
     from authapi.domain.events import Event, EventType
+    from authapi.domain.federation.person import Person, Provision
     from authapi.domain.identity import Identity
     from authapi.domain.session import SessionKind
     from authapi.domain.user import User
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     )
     from authapi.facade.accounts import Accounts, AccountTransaction
     from authapi.facade.sync import Sync, SyncAccounts, SyncTransaction
+    from authapi.outbound.upstreams.provider import Provider
     from authapi.settings import Settings
     from authapi.storage.application.profile import Profile
     from authapi.storage.application.transaction import Transaction
@@ -91,8 +93,11 @@ __all__ = [
     "NotFound",
     "Overloaded",
     "PasswordRefused",
+    "Person",
     "PreconditionFailed",
     "Profile",
+    "Provider",
+    "Provision",
     "Refusal",
     "Renewable",
     "Renewal",
@@ -127,6 +132,7 @@ _MODULES = {
     "app": ["AuthAPI", "Service", "create_app"],
     "crypto.secrets": ["SecretHash", "hash_secret", "is_opaque_token"],
     "domain.events": ["Event", "EventType"],
+    "domain.federation.person": ["Person", "Provision"],
     "domain.identity": ["Identity"],
     "domain.session": ["SessionKind"],
     "domain.user": ["User"],
@@ -159,6 +165,7 @@ _MODULES = {
     ],
     "facade.accounts": ["AccountTransaction", "Accounts"],
     "facade.sync": ["Sync", "SyncAccounts", "SyncTransaction"],
+    "outbound.upstreams.provider": ["Provider"],
     "settings": ["Settings"],
     "storage.application.transaction": ["Transaction"],
     "strategies.base": [

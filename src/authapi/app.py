@@ -6,7 +6,7 @@ importing application can use.
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
@@ -32,6 +32,7 @@ from authapi.storage import AsyncEngine, application_engine
 from authapi.storage.application.profile import Profile
 from authapi.strategies.registry import Registry
 from authapi.web.context import Runtime
+from authapi.web.federation.building import build_providers
 from authapi.web.hooks import HookDecorators
 from authapi.web.installation import Installation, select_units
 from authapi.web.own_columns import with_own_columns
@@ -44,7 +45,12 @@ from authapi.web.routes.login.second_factor import (
     prove_second_factor_by_form,
 )
 from authapi.web.routes.openapi_document import add_openapi_document
-from authapi.web.routes.units import UNITS, remove_disabled_pages, with_page_files
+from authapi.web.routes.units import (
+    UNITS,
+    remove_disabled_pages,
+    remove_provider_routes,
+    with_page_files,
+)
 
 
 class Service:
@@ -85,7 +91,10 @@ class AuthAPI(HookDecorators):
         self._home = Home(services)
         self.accounts = Accounts(services)
         diagnose = BackgroundChecks(self._checks).report
-        self.runtime = Runtime(self.settings, Registry.load(services), services, diagnose)
+        self._upstreams = build_providers(self.settings)
+        self.runtime = Runtime(
+            self.settings, Registry.load(services), services, diagnose, upstreams=self._upstreams
+        )
         self._installation = Installation(self.runtime)
         self.sync = Sync(
             ServiceThread(self._home, partial(self.build_services, own_pool=True)), self.runtime
@@ -153,6 +162,8 @@ class AuthAPI(HookDecorators):
         if self.settings.leak_report_keys is None:
             # Disabled routes answer 404 and are missing from the OpenAPI document.
             units.pop("leaks", None)
+        if not self._upstreams:
+            remove_provider_routes(units)
         if not names_other_sites(self.settings):
             units.pop("related_origins", None)
         if not self.settings.sends_mail:
@@ -195,7 +206,7 @@ class AuthAPI(HookDecorators):
                 # The first request that calls a function in a thread imports it otherwise.
                 await import_in_thread("anyio._backends._asyncio")
                 await asyncio.to_thread(check_pages, self.runtime)
-                async with self._installation.started():
+                async with self._installation.started(), aclosing(self._upstreams):
                     yield
             except BaseException:
                 await close_after_failure(services.stop)

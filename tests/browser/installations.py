@@ -114,14 +114,14 @@ class Installation:
 
 
 @contextmanager
-def installed(folder: Path, **settings: str) -> Iterator[Installation]:
-    """Runs a service with an administrator; its data is below `folder`.
+def installed(folder: Path, port: int | None = None, /, **settings: str) -> Iterator[Installation]:
+    """Runs a service with an administrator; its data is below `folder`. `port` is a free one.
 
     Its host is localhost, because browsers refuse passkeys at an address.
     """
     data = folder / "data"
     data.mkdir(mode=0o700)
-    port = free_port()
+    port = port or free_port()
     url = f"http://localhost:{port}"
     environment = {
         "PATH": os.defpath,

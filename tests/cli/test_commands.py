@@ -63,7 +63,7 @@ def test_account_session_and_token_commands(run: Run) -> None:
 def test_every_command_in_help_exists(run: Run) -> None:
     listed = run("--help").stdout.partition("Commands:")[2].splitlines()
     names = [line.split()[0] for line in listed if line.strip()]
-    assert len(names) == len(set(names)) == 19
+    assert len(names) == len(set(names)) == 20
     for name in names:
         assert run(name, "--help").stdout.startswith(f"Usage: authapi {name} ")
     for wrong in (["user"], ["users", "lst"]):

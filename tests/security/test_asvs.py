@@ -17,9 +17,11 @@ _HTTP = (
     "authapi.testing",
     "authapi.testing.strategy_contract",
     "playwright.sync_api",
+    "tests.outbound.upstreams.visits",
     "tests.servers.process",
     "tests.verify.conftest",
     "tests.web.asgi",
+    "tests.web.federation.visits",
 )
 """A module that imports none of these sends no requests."""
 

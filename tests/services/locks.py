@@ -34,6 +34,7 @@ ORDER = (
     "totp_factors",
     "passkeys",
     "recovery_codes",
+    "identities",
     "used_challenges",
     "signing_keys",
     "outbox",

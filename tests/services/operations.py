@@ -59,6 +59,7 @@ from authapi.settings import Settings
 from authapi.testing import PASSWORD
 from authapi.testing.authenticator import Authenticator
 from tests.services.authenticators import add_authenticator, proved_password, wrong_code
+from tests.services.federated_operations import FEDERATED
 from tests.services.passkey_owners import add_passkey, answer, attestation
 from tests.soft_authenticator import SoftAuthenticator
 
@@ -617,7 +618,13 @@ async def step_up_by_passkey(harness: Harness, one: Person, _: Person) -> None:
 def login_enrolment(services: Services) -> tuple[Logins, LoginEnrolment]:
     """The services of logins where every account must have a second factor."""
     settings = services.settings.model_copy(update={"mfa": "required"})
-    logins = Logins(services.database, services.second_factors, services.audit, settings)
+    logins = Logins(
+        services.database,
+        services.second_factors,
+        services.federation.links.finish,
+        services.audit,
+        settings,
+    )
     factors, limits = services.factors, services.rate_limits
     return logins, LoginEnrolment(services.database, logins, factors, limits)
 
@@ -802,6 +809,7 @@ OPERATIONS: dict[str, Operation] = {
     "log in and enrol": log_in_and_enrol,
     "log in and add a passkey": log_in_and_add_passkey,
     "reset factors": reset_factors,
+    **FEDERATED,
     "prune": prune,
     "rotate": lambda harness, *_: harness.services.keys.lifecycle.rotate(early=True),
     "rotate as superuser": lambda harness, *_: harness.services.keys.lifecycle.rotate(

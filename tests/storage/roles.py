@@ -11,7 +11,7 @@ CHANGED = (
     *("authapi_users", "authapi_usernames", "authapi_sessions", "authapi_refresh_families"),
     *("authapi_signing_keys", "authapi_email_tokens", "authapi_outbox", "authapi_last_deliveries"),
     *("authapi_login_tickets", "authapi_totp_factors", "authapi_recovery_codes"),
-    *("authapi_passkeys", "authapi_used_challenges"),
+    *("authapi_passkeys", "authapi_used_challenges", "authapi_identities"),
 )
 ANONYMISED = ("ip", "network", "user_agent", "request_id", "detail")
 

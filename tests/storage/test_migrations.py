@@ -26,8 +26,9 @@ CONSTRAINTS = {
     "events": {"pk_", "ix_user_id_id", "ix_user_id_type_network_id"},
     "sessions": {
         *("pk_", "uq_secret_hash", "fk_user_id"),
-        *("ix_user_id", "ix_expires_at", "ix_previous_secret_hash"),
+        *("ix_user_id", "ix_expires_at", "ix_previous_secret_hash", "ix_identity_id"),
     },
+    "identities": {"pk_", "uq_issuer_subject", "fk_user_id", "ix_user_id"},
     "refresh_families": {"pk_", "uq_family_hash", "fk_session_id"},
     "signing_keys": {"pk_"},
     "email_tokens": {
@@ -123,7 +124,7 @@ def test_migrations_create_exactly_the_tables_of_the_models(empty_url: str) -> N
         *("authapi_signing_keys", "authapi_refresh_families", "authapi_email_tokens"),
         *("authapi_outbox", "authapi_login_tickets", "authapi_totp_factors"),
         *("authapi_recovery_codes", "authapi_passkeys", "authapi_used_challenges"),
-        "authapi_last_deliveries",
+        *("authapi_last_deliveries", "authapi_identities"),
     }
 
 
@@ -151,7 +152,7 @@ def test_postgresql_column_types_match_the_models(postgres_url: str) -> None:
     assert columns["authapi_refresh_families", "current_hash"] == ("bytea", None, "NO")
     ends = ("_at", "_time", "_until")
     times = [kind for (_, name), (kind, *_) in columns.items() if name.endswith(ends)]
-    assert times == ["timestamp with time zone"] * 34
+    assert times == ["timestamp with time zone"] * 36
 
 
 def test_check_passes_for_a_migrated_database(database_url: str) -> None:

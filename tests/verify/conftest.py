@@ -47,8 +47,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     moment = datetime.fromtimestamp(forgery.NOW, UTC)
     with time_machine.travel(moment, tick=False) as traveller:
         found = Clock(traveller)
-        for module in ("keys", "ttl_cache", "backoff"):
-            monkeypatch.setattr(f"authapi.verify.{module}.monotonic", found)
+        for module in ("outbound.issuers.keys", "outbound.issuers.backoff", "verify.ttl_cache"):
+            monkeypatch.setattr(f"authapi.{module}.monotonic", found)
         yield found
 
 

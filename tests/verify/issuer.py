@@ -5,6 +5,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -42,6 +43,8 @@ class Issuer:
         self.asked: Counter[str] = Counter()
         self.forms: list[dict[str, str]] = []
         self.credentials: list[str | None] = []
+        self.sent_headers: dict[str, str] = {}
+        """The headers of the last request."""
         self.replies: dict[str, Reply | Callable[[dict[str, str]], Reply]] = {}
         self._arrived = threading.Event()
         self.may_answer = threading.Event()
@@ -124,7 +127,8 @@ class Issuer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._answer({})
+                query = parse_qs(self.path.partition("?")[2])
+                self._answer({name: values[0] for name, values in query.items()})
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"])).decode()
@@ -134,10 +138,12 @@ class Issuer:
                 self._answer(form)
 
             def _answer(self, form: dict[str, str]) -> None:
-                issuer.asked[self.path] += 1
+                path = self.path.partition("?")[0]
+                issuer.asked[path] += 1
+                issuer.sent_headers = dict(self.headers)
                 issuer._arrived.set()
                 issuer.may_answer.wait(30)
-                found = issuer.replies.get(self.path, Reply({}, 404))
+                found = issuer.replies.get(path, Reply({}, 404))
                 reply = found if isinstance(found, Reply) else found(form)
                 self.send_response(reply.status)
                 for name, value in {
@@ -146,7 +152,8 @@ class Issuer:
                 }.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(reply.data)
+                with suppress(ConnectionError):  # the client does not read long responses
+                    self.wfile.write(reply.data)
 
             def log_message(self, *_: object) -> None:
                 """Suppresses the log of requests."""

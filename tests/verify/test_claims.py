@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from authapi.domain.identity import NO_CLAIMS, Claims, Identity
 from authapi.errors import InvalidCredential, TokenError
+from authapi.outbound.issuers.metadata import Published
 from authapi.testing.strategy_harness import connection
 from authapi.verify import RemoteJWT
 from authapi.verify.claims import ClaimsReader
-from authapi.verify.metadata import Published
 from tests.crypto import forgery
 
 NOW = forgery.NOW

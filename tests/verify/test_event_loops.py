@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from fastapi import FastAPI
 
+from authapi.outbound.issuers.keys import KeyCache
 from authapi.testing import client
 from authapi.verify import RemoteIntrospection, RemoteJWT
-from authapi.verify.keys import KeyCache
 from tests.verify.conftest import Clock, application, bearer
 from tests.verify.issuer import AUDIENCE, INTROSPECT, JWKS, SUBJECT, Issuer, Reply
 

@@ -8,8 +8,8 @@ import pytest
 
 from authapi.errors import ConfigurationError
 from authapi.outbound.http_client import HTTPClient, RequestFailed, Response
+from authapi.outbound.issuers.metadata import KeySource, check_issuer, check_url, metadata_urls
 from authapi.verify import RemoteIntrospection, RemoteJWT, TokenPolicy
-from authapi.verify.metadata import KeySource, check_issuer, check_url, metadata_urls
 from tests.crypto import forgery
 from tests.verify.conftest import Clock, Open, bearer
 from tests.verify.issuer import AUDIENCE, JWKS, METADATA, OPENID, Issuer, Reply

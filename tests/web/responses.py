@@ -26,6 +26,8 @@ EXTRA_MEMBERS: Mapping[str, set[str]] = {
     "second_factor_refused": {"attempts_left"},
     "second_factor_required": {"methods", "expires_at"},
     "enrolment_required": {"methods", "expires_at"},
+    "email_needed": {"expires_at"},
+    "link_required": {"methods"},
     "invalid_grant": {"error"},
     "invalid_request": {"error"},
     "invalid_scope": {"error"},
@@ -37,6 +39,7 @@ EXTRA_MEMBERS: Mapping[str, set[str]] = {
 OPTIONAL_MEMBERS: Mapping[str, set[str]] = {
     "insufficient_authentication": {"max_age"},
     "passkey_refused": {"unknown"},
+    "email_needed": {"ticket"},
     "second_factor_required": {"ticket"},
     "enrolment_required": {"ticket"},
 }

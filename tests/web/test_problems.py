@@ -40,8 +40,10 @@ OWN = sorted(
 EXTRA = {"method_not_allowed": 405, "internal_error": 500}
 WAITS = {"ticket": "x", "methods": ("totp",), "expires_at": datetime(2030, 1, 1, tzinfo=UTC)}
 ARGUMENTS: dict[type[AuthAPIError], dict[str, object]] = {
+    errors.EmailNeeded: {"ticket": "x", "expires_at": datetime(2030, 1, 1, tzinfo=UTC)},
     errors.EnrolmentRequired: WAITS,
     errors.InsufficientAuthentication: {"acr": "phr", "max_age": 1},
+    errors.LinkRequired: {"methods": ("password",)},
     errors.SecondFactorRefused: {"attempts_left": 1},
     errors.SecondFactorRequired: WAITS,
     errors.StaleAuthentication: {"max_age": 1},

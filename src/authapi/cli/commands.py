@@ -57,6 +57,7 @@ _COMMANDS = {
     "keys": _Listed("keys", "Manage the keys that sign JWTs."),
     "mail": _Listed("mail", "Test mail, and manage undelivered mail."),
     "webhooks": _Listed("webhooks", "Test webhooks, and manage undelivered events."),
+    "providers": _Listed("providers", "Show and check the providers of logins."),
     "passwords": _Listed("accounts.passwords", "Password hashing."),
 }
 """The commands by name, in the order of the list: single commands, then groups."""

@@ -14,9 +14,9 @@ from authapi.cli.terminal.texts import printable
 from authapi.crypto.jws import CLIENT_CLAIMS, MAX_LENGTH
 from authapi.errors import ConfigurationError
 from authapi.outbound.http_client import HTTPClient, RequestFailed
+from authapi.outbound.issuers.metadata import Published
 from authapi.verify.claims import SCOPE_CLAIMS
 from authapi.verify.diagnostics import Finding, diagnose
-from authapi.verify.metadata import Published
 from authapi.verify.policy import ACCESS_TOKEN_TYPES, TokenPolicy, TrustedIssuer
 
 _TIMEOUT = timedelta(seconds=5)

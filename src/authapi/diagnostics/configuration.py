@@ -8,13 +8,13 @@ from authapi.diagnostics.subject import Subject, run_check
 from authapi.domain.client import parse_ip
 from authapi.domain.monitoring.findings import Finding
 from authapi.errors import ConfigurationError, PasskeysUnavailable
+from authapi.outbound.issuers.metadata import metadata_urls
 from authapi.services.factors.webauthn.relying_party import localhost_url, relying_party_of
 from authapi.services.rate_limit_storage import describe_redis
 from authapi.services.rate_limits import RateLimits
 from authapi.services.tokens import read_scanner_keys
 from authapi.settings import Settings
 from authapi.strategies.registry import Registry
-from authapi.verify.metadata import metadata_urls
 from authapi.web.pages.own_templates.checks import check_site
 from authapi.web.pages.site import Site
 

@@ -5,6 +5,7 @@ from functools import partial
 
 from authapi.diagnostics import configuration, database, files, operation
 from authapi.diagnostics.background import Checks
+from authapi.diagnostics.providers import check_providers
 from authapi.diagnostics.second_factors import check_policy
 from authapi.diagnostics.subject import Subject
 from authapi.domain.monitoring.findings import Finding
@@ -46,6 +47,7 @@ CHECKS: Mapping[str, Check] = {
     "second factors": database.check_second_factors,
     "passkeys": configuration.check_passkeys,
     "pages": configuration.check_pages,
+    "providers": check_providers,
     "operation": operation.check_operation,
     "disk": operation.check_disk,
 }
@@ -58,6 +60,7 @@ GROUPS: Mapping[str, Collection[str]] = {
     "Limits": ("limits", "addresses"),
     "Mail": ("mail", "outbox"),
     "Second factors": ("second factors", "passkeys"),
+    "Providers": ("providers",),
     "Network": ("transport", "http", "routes", "public url"),
     "Housekeeping": ("cleanup", "events"),
 }

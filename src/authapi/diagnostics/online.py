@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from authapi.domain.monitoring.findings import Finding
 from authapi.outbound.http_client import HTTPClient, RequestFailed
+from authapi.outbound.issuers.metadata import metadata_urls
 from authapi.settings import Settings
-from authapi.verify.metadata import metadata_urls
 
 _TIMEOUT = timedelta(seconds=10)
 _REMEDY = "check AUTHAPI_PUBLIC_URL, the name of its host, and the proxy"

@@ -49,6 +49,9 @@ class EventType(StrEnum):
     RECOVERY_CODE_USED = "recovery_code_used"
     SECOND_FACTOR_REFUSED = "second_factor_refused"
     PASSKEY_REFUSED = "passkey_refused"
+    IDENTITY_LINKED = "identity_linked"
+    IDENTITY_UNLINKED = "identity_unlinked"
+    FEDERATED_LOGIN_REFUSED = "federated_login_refused"
     SESSION_ENDED = "session_ended"
     SESSIONS_ENDED = "sessions_ended"
     ALL_SESSIONS_ENDED = "all_sessions_ended"
@@ -74,6 +77,7 @@ REFUSALS = frozenset(
         EventType.REAUTHENTICATION_REFUSED,
         EventType.SECOND_FACTOR_REFUSED,
         EventType.PASSKEY_REFUSED,
+        EventType.FEDERATED_LOGIN_REFUSED,
         EventType.REFRESH_REUSE,
         EventType.THROTTLED,
         EventType.ACCESS_REFUSED,

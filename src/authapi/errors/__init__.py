@@ -18,7 +18,8 @@
     │   ├── StorageUnavailable        database_unavailable
     │   ├── Overloaded                overloaded
     │   ├── ShuttingDown              shutting_down
-    │   └── IssuerUnavailable         issuer_unavailable
+    │   ├── IssuerUnavailable         issuer_unavailable
+    │   └── ProviderUnavailable       provider_unavailable
     └── Refusal                       the response tells the client; `code` is stable
         ├── Unauthenticated           unauthenticated
         │   ├── InvalidCredential     unauthenticated: a strategy rejected the credential
@@ -32,7 +33,8 @@
         │   ├── EnrolmentRequired     enrolment_required
         │   ├── SecondFactorRefused   second_factor_refused
         │   ├── PasskeyRefused        passkey_refused
-        │   └── LoginExpired          login_expired
+        │   ├── LoginExpired          login_expired
+        │   └── EmailNeeded           email_needed: a login at a provider without an address
         ├── Forbidden                 forbidden
         │   ├── InsufficientScope     insufficient_scope
         │   ├── UnconfirmedEmail      email_not_confirmed
@@ -49,10 +51,16 @@
         │   ├── ForeignOrigin         foreign_origin
         │   ├── WrongDestination      wrong_destination
         │   ├── ReportNotSigned       report_not_signed
-        │   └── HTTPSRequired         https_required
+        │   ├── HTTPSRequired         https_required
+        │   ├── ProviderRefused       provider_refused
+        │   └── ProviderAnswerRefused  provider_answer_refused: a check of the answer failed
         ├── TooManyAttempts           too_many_attempts
         ├── TooManyRequests           too_many_requests
         ├── NotFound                  not_found
+        │   └── ProviderUnknown       provider_unknown
+        ├── LoginFlowInvalid          login_flow_invalid
+        ├── LinkRequired              link_required
+        ├── IdentityTaken             identity_taken
         ├── EmailTaken                email_taken
         ├── UsernameTaken             username_taken
         ├── TooManyTokens             too_many_tokens
@@ -109,6 +117,16 @@ from authapi.errors.failures import (
     UnknownKey,
     UnsupportedHash,
     UnsupportedKey,
+)
+from authapi.errors.federation import (
+    EmailNeeded,
+    IdentityTaken,
+    LinkRequired,
+    LoginFlowInvalid,
+    ProviderAnswerRefused,
+    ProviderRefused,
+    ProviderUnavailable,
+    ProviderUnknown,
 )
 from authapi.errors.refusals import (
     AccountDeactivated,
@@ -192,6 +210,7 @@ __all__ = [
     "DecryptionFailed",
     "DeliveryFailed",
     "DuplicateHeader",
+    "EmailNeeded",
     "EmailTaken",
     "EnrolmentRequired",
     "FactorExists",
@@ -201,6 +220,7 @@ __all__ = [
     "HTTPSRequired",
     "HTTPVersionNotSupported",
     "HeadersTooLarge",
+    "IdentityTaken",
     "InactiveAccount",
     "InputError",
     "InsufficientAuthentication",
@@ -219,7 +239,9 @@ __all__ = [
     "LastFactor",
     "LastSuperuser",
     "LastWayIn",
+    "LinkRequired",
     "LoginExpired",
+    "LoginFlowInvalid",
     "MFADisabled",
     "MailDisabled",
     "MalformedJSON",
@@ -237,6 +259,10 @@ __all__ = [
     "PreflightRefused",
     "ProfileTaken",
     "ProofRequired",
+    "ProviderAnswerRefused",
+    "ProviderRefused",
+    "ProviderUnavailable",
+    "ProviderUnknown",
     "ReadOnlyRow",
     "Refusal",
     "RegistrationClosed",

@@ -9,23 +9,18 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from authapi.domain.monitoring.signals import Signals
-from authapi.services.accounts.administration import Administration
 from authapi.services.accounts.authentication import Authentication
 from authapi.services.accounts.deferred import DeferredRequests
-from authapi.services.accounts.deletion import Deletion
-from authapi.services.accounts.email_change import EmailChanges
-from authapi.services.accounts.email_tokens import EmailTokens, MailedLinks
-from authapi.services.accounts.invitations import Invitations
+from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.accounts.new_devices import NewDevices
-from authapi.services.accounts.passwords import PasswordChanges
-from authapi.services.accounts.profile import Profiles
-from authapi.services.accounts.registration import Registration
-from authapi.services.accounts.superusers.access import AccountAccess
 from authapi.services.audit import Audit
 from authapi.services.audit.search import AuditSearch
+from authapi.services.composition.accounts import AccountServices
 from authapi.services.factors.expiry import EXPIRING, prune_expired
 from authapi.services.factors.proofs import SecondFactorProofs
 from authapi.services.factors.services import FactorServices
+from authapi.services.federation.links import IdentityLinks
+from authapi.services.federation.services import FederationServices
 from authapi.services.hooks import Hooks
 from authapi.services.identity_cache import CacheInvalidation, IdentityCache, LastUsed
 from authapi.services.jobs.cleanup import Cleanup
@@ -72,24 +67,6 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class AccountServices:
-    """What the service does with accounts, one service for each verb."""
-
-    access: AccountAccess
-    administration: Administration
-    authentication: Authentication
-    deferred_requests: DeferredRequests
-    deletion: Deletion
-    email_changes: EmailChanges
-    invitations: Invitations
-    mailed_links: MailedLinks
-    new_devices: NewDevices
-    passwords: PasswordChanges
-    profiles: Profiles
-    registration: Registration
-
-
-@dataclass(frozen=True, slots=True)
 class Services:
     """All services of one application. `build` creates them, `start` and `stop` run them."""
 
@@ -103,6 +80,7 @@ class Services:
     passkey_logins: PasskeyLogins
     second_factors: SecondFactorProofs
     factors: FactorServices
+    federation: FederationServices
     tokens: TokenServices
     sessions: Sessions
     session_watch: SessionWatch
@@ -222,55 +200,25 @@ class Services:
             challenges=lambda: keys.challenges,
             on_outcome=None if metrics is None else metrics.count_second_factor,
         )
-        logins = Logins(database, factors.proofs, audit, settings)
+        identity_links = IdentityLinks(database, audit, mail, settings)
+        logins = Logins(database, factors.proofs, identity_links.finish, audit, settings)
         authentication = Authentication(database, passwords, rate_limits, audit, hooks, settings)
         deferred_requests = DeferredRequests(
             database, outbox, email_tokens, mail, rate_limits, audit, own_columns
         )
-        accounts = AccountServices(
-            access=AccountAccess(database, audit),
-            administration=Administration(
-                database, audit, email_tokens, mail, own_columns, settings
-            ),
-            authentication=authentication,
-            deferred_requests=deferred_requests,
-            deletion=Deletion(database, audit, hooks, settings),
-            email_changes=EmailChanges(
-                database,
-                email_tokens,
-                deferred_requests,
-                authentication,
-                rate_limits,
-                mail,
-                audit,
-                own_columns,
-                settings,
-            ),
-            invitations=Invitations(database, passwords, email_tokens, audit),
-            mailed_links=MailedLinks(email_tokens),
-            new_devices=new_devices,
-            passwords=PasswordChanges(
-                database,
-                passwords,
-                authentication,
-                email_tokens,
-                mail,
-                audit,
-                own_columns,
-                settings,
-            ),
-            profiles=Profiles(database, audit, own_columns, settings),
-            registration=Registration(
-                database,
-                passwords,
-                deferred_requests,
-                email_tokens,
-                rate_limits,
-                audit,
-                hooks,
-                own_columns,
-                settings,
-            ),
+        accounts = AccountServices.of(
+            database,
+            passwords,
+            authentication,
+            deferred_requests,
+            email_tokens,
+            new_devices,
+            rate_limits,
+            audit,
+            mail,
+            hooks,
+            own_columns,
+            settings,
         )
         tokens = TokenServices(
             exchange=TokenExchange(database, keys, last_used, hooks, settings),
@@ -300,6 +248,19 @@ class Services:
             passkey_logins=PasskeyLogins(factors.proofs.passkeys, hooks, settings),
             second_factors=factors.proofs,
             factors=factors,
+            federation=FederationServices.of(
+                database,
+                identity_links,
+                keys,
+                rate_limits,
+                audit,
+                mail,
+                email_tokens,
+                deferred_requests,
+                hooks,
+                own_columns,
+                settings,
+            ),
             tokens=tokens,
             sessions=sessions,
             session_watch=session_watch,

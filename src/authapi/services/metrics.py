@@ -102,6 +102,11 @@ class Metrics(Signals):
             "Second factors proved, by method and outcome.",
             ["method", "outcome"],
         )
+        self._federated = counter(
+            "authapi_federated",
+            "Logins and links at other providers: started, succeeded, or the code of the refusal.",
+            ["provider", "outcome"],
+        )
         self._hash_seconds = histogram(
             "authapi_hash_seconds",
             "Time of a password hash in its thread.",
@@ -193,6 +198,10 @@ class Metrics(Signals):
     def count_dropped_event(self, kind: str) -> None:
         """Counts a security event that exceeded the limit of its type and was not recorded."""
         self._dropped.labels(kind).inc()
+
+    def count_federated(self, provider: str, outcome: str) -> None:
+        """Counts a step of a login at a provider of the settings."""
+        self._federated.labels(provider, outcome).inc()
 
     def count_second_factor(self, method: str, is_right: bool) -> None:
         """Counts a second factor that was proved or refused."""

@@ -227,6 +227,10 @@ class RateLimits:
             _Limit(self._registrations, ("register", client.network)),
         )
 
+    async def consume_visit(self, client: Client) -> None:
+        """Counts the start or the end of a visit to a provider. Raises TooManyAttempts."""
+        await self._consume_all(_Limit(self._network, ("visit", client.network)))
+
     async def consume_mail_request(self, client: Client) -> None:
         """Counts a request for mail, within the limits of registrations. Raises TooManyAttempts."""
         await self._consume_all(

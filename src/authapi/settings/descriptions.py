@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 from textwrap import wrap
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import BaseSettings
 
 from authapi.domain.monitoring.wording import duration_in_words
+from authapi.settings.federation.options import OPTIONS, ProviderOptions
 from authapi.settings.service import Settings
 from authapi.settings.values.durations import as_seconds
 
@@ -85,6 +87,11 @@ def reference() -> Sequence[Described]:
     ]
 
 
+def provider_options() -> Sequence[tuple[str, str]]:
+    """Returns the options of a provider, each with what it means."""
+    return [(name, text) for name, text in _docstrings(ProviderOptions) if name in OPTIONS]
+
+
 def template() -> str:
     """Returns an `.env` file with all settings as comments, with descriptions and defaults."""
     lines = ["# Settings of authapi. Remove the # before a line to change its setting.", ""]
@@ -106,6 +113,8 @@ def value_in_words(name: str, value: object) -> str:
         return duration_in_words(value)
     if isinstance(value, float | int) and _is_seconds(name):
         return duration_in_words(timedelta(seconds=value))
+    if name == "providers" and isinstance(value, Mapping):
+        return ", ".join(value)
     if isinstance(value, Mapping):
         return "; ".join(
             f"{key}={text if isinstance(text, str) else ' '.join(sorted(text))}"
@@ -162,4 +171,11 @@ def _plain(value: object) -> object:
         return int(value.total_seconds())
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, ProviderOptions):
+        given = value.model_fields_set
+        return {it: _plain(getattr(value, it)) for it in OPTIONS if it in given}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     return value

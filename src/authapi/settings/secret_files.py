@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ _SECRETS = (
 """Variables whose values are secrets, or URLs that may contain a password."""
 SECRET_FILE = re.compile(r"authapi_\w+_file")
 """The variables that name files, as `SecretFilesSource` reads them: in lower case."""
+_SECRET_OF_PROVIDER = re.compile(r"AUTHAPI_PROVIDER_\w+_CLIENT_SECRET", re.ASCII)
 _MAX_SECRET_FILE = 64 * 1024
 """Bytes. A limit, because a path may name a device without an end."""
 
@@ -53,7 +54,7 @@ def secret_files() -> Mapping[str, Path]:
     """Returns the files from which secrets are read, by the variables that name them."""
     return {
         f"{variable}_FILE": _secret_path(os.environ[f"{variable}_FILE"])
-        for variable in _SECRETS
+        for variable in (*_SECRETS, *_secrets_of_providers(os.environ))
         if os.environ.get(f"{variable}_FILE") and not os.environ.get(variable)
     }
 
@@ -64,8 +65,16 @@ def secrets_in_dotenv() -> Mapping[Path, tuple[str, ...]]:
     Includes secrets that the environment overrides, because other users may read those too.
     """
     values = DotEnvSettingsSource(EdgeSettings).env_vars
-    names = tuple(name for name in _SECRETS if values.get(name.lower()))
-    return {Path(DOTENV): names} if names else {}
+    secrets = (*_SECRETS, *_secrets_of_providers(values))
+    names = [name for name in secrets if values.get(name.lower())]
+    if "client_secret" in (values.get("authapi_providers") or ""):
+        names.append("AUTHAPI_PROVIDERS")
+    return {Path(DOTENV): tuple(names)} if names else {}
+
+
+def _secrets_of_providers(variables: Iterable[str]) -> Sequence[str]:
+    names = {name.upper().removesuffix("_FILE") for name in variables}
+    return sorted(name for name in names if _SECRET_OF_PROVIDER.fullmatch(name))
 
 
 class SecretFilesSource(EnvSettingsSource):
@@ -79,18 +88,25 @@ class SecretFilesSource(EnvSettingsSource):
         path = self.env_vars.get(f"authapi_{field_name}_file")
         if path is None or "SecretStr" not in str(field.annotation):
             return None, field_name, False
-        try:
-            with _secret_path(path).open("rb") as file:
-                content = file.read(_MAX_SECRET_FILE + 1)
-            # `utf-8-sig` removes the byte order mark that some editors write.
-            text = content.decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError, ValueError):
-            variable = f"AUTHAPI_{field_name.upper()}_FILE"
-            raise ConfigurationError(f"{variable} names a file that cannot be read") from None
-        if len(content) > _MAX_SECRET_FILE:
-            variable = f"AUTHAPI_{field_name.upper()}_FILE"
-            raise ConfigurationError(f"{variable} names a file of more than 64 KiB")
+        text = read_secret_file(f"AUTHAPI_{field_name.upper()}_FILE", path)
         return text, field_name, False
+
+
+def read_secret_file(variable: str, path: str) -> str:
+    """Returns the content of the file that `variable` names.
+
+    Raises ConfigurationError if it cannot be read or is larger than 64 KiB.
+    """
+    try:
+        with _secret_path(path).open("rb") as file:
+            content = file.read(_MAX_SECRET_FILE + 1)
+        # `utf-8-sig` removes the byte order mark that some editors write.
+        text = content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError, ValueError):
+        raise ConfigurationError(f"{variable} names a file that cannot be read") from None
+    if len(content) > _MAX_SECRET_FILE:
+        raise ConfigurationError(f"{variable} names a file of more than 64 KiB")
+    return text
 
 
 def _secret_path(text: str) -> Path:

@@ -14,8 +14,9 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
+from authapi.settings.federation.settings import FederationSettings
+from authapi.settings.federation.variables import ProviderVariables
 from authapi.settings.field_types import Duration, Seconds, SecretURL, WholeSeconds
-from authapi.settings.pages import PageSettings
 from authapi.settings.secret_files import (
     CHMOD_FIX,
     SECRET_FILE,
@@ -52,7 +53,7 @@ def _has_default_password(url: str) -> bool:
     )
 
 
-class Settings(PageSettings):
+class Settings(FederationSettings):
     """All settings of an issuer. The defaults are for development on this machine.
 
     `Settings(name=value)` takes its arguments first, then the environment, secret files and `.env`.
@@ -216,6 +217,13 @@ class Settings(PageSettings):
         if _only_arguments.get():
             return (init_settings,)
         sources = [init_settings, env_settings]
+        variables = {
+            **getattr(dotenv_settings, "env_vars", {}),
+            **getattr(env_settings, "env_vars", {}),
+        }
+        if ProviderVariables.has_any(variables):
+            # Before the environment, whose text it replaces; arguments are merged with it.
+            sources.insert(1, ProviderVariables(settings_cls, variables))
         # A source looks at each field, which takes milliseconds, also where it has no values.
         # Variables of other programs, such as SSL_CERT_FILE, are not for it.
         files = SecretFilesSource(settings_cls)

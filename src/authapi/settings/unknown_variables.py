@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from authapi.errors import ConfigurationError
+from authapi.settings.federation.variables import similar_variables
 
 _log = logging.getLogger("authapi.settings")
 
@@ -34,6 +35,7 @@ def find_unknown_variables(kinds: Iterable[type[BaseSettings]]) -> Mapping[str, 
         known.update(_variables_of(kind))
         for source in (EnvSettingsSource(kind), DotEnvSettingsSource(kind)):
             present.update(name.upper() for name in source.env_vars)
+    known.update(similar_variables(present))
     return {
         name: next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.75)), None)
         for name in sorted(present - known)

@@ -25,6 +25,7 @@ from authapi.storage.tables.factors.passkeys import PasskeyTable
 from authapi.storage.tables.factors.recovery_codes import RecoveryCodeTable
 from authapi.storage.tables.factors.totp_factors import TOTPFactorTable
 from authapi.storage.tables.factors.used_challenges import UsedChallengeTable
+from authapi.storage.tables.federation.identities import IdentityTable
 from authapi.storage.tables.monitoring.counts import CountTable
 from authapi.storage.tables.monitoring.live_sessions import LiveSessionTable
 from authapi.storage.tables.monitoring.sizes import SizeTable
@@ -55,6 +56,7 @@ class Store:
     totp_factors: TOTPFactorTable
     recovery_codes: RecoveryCodeTable
     passkeys: PasskeyTable
+    identities: IdentityTable
     used_challenges: UsedChallengeTable
     counts: CountTable
     sizes: SizeTable
@@ -88,6 +90,7 @@ class Store:
             totp_factors=TOTPFactorTable(connection, tables),
             recovery_codes=RecoveryCodeTable(connection, tables),
             passkeys=PasskeyTable(connection, tables),
+            identities=IdentityTable(connection, tables, changed),
             used_challenges=UsedChallengeTable(connection, tables),
             counts=CountTable(connection, tables),
             sizes=SizeTable(connection, tables),

@@ -12,10 +12,10 @@ issuer about opaque tokens (RFC 7662). A resource server has no database and no 
 protected with the same dependencies as in an application that issues tokens. See `docs/verify.md`.
 """
 
+from authapi.outbound.issuers.keys import KeyCache
 from authapi.settings import EdgeSettings
 from authapi.verify.introspection import RemoteIntrospection
 from authapi.verify.jwt import RemoteJWT
-from authapi.verify.keys import KeyCache
 from authapi.verify.policy import TokenPolicy
 from authapi.verify.server import ResourceServer
 

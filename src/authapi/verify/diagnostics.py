@@ -12,8 +12,8 @@ from authapi.clock import now
 from authapi.crypto import jws
 from authapi.crypto.jws import Check, UnverifiedToken, ValidationRules, VerifiedToken
 from authapi.errors import TokenError, UnknownKey
+from authapi.outbound.issuers.keys import KeySet
 from authapi.verify.claims import ClaimsReader, nonempty_tuple
-from authapi.verify.keys import KeySet
 from authapi.verify.policy import TrustedIssuer
 
 _MAX_SHOWN = 200

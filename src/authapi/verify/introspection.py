@@ -18,10 +18,10 @@ from authapi.crypto.secrets import SecretHash, hash_secret
 from authapi.domain.identity import Identity
 from authapi.errors import ConfigurationError, InvalidCredential, IssuerUnavailable, TokenError
 from authapi.outbound.http_client import MAX_CONNECTIONS, HTTPClient, RequestFailed
+from authapi.outbound.issuers.backoff import Backoff
+from authapi.outbound.issuers.metadata import check_issuer, check_url
 from authapi.strategies.base import REALM, BearerStrategy, Challenge
-from authapi.verify.backoff import Backoff
 from authapi.verify.claims import SCOPE_CLAIMS, ClaimsReader, nonempty_tuple
-from authapi.verify.metadata import check_issuer, check_url
 from authapi.verify.ttl_cache import TTLCache
 
 _log = logging.getLogger("authapi.verify")

@@ -13,9 +13,9 @@ from authapi.crypto.secrets import hash_secret
 from authapi.domain.identity import Identity
 from authapi.errors import InvalidCredential, IssuerUnavailable, TokenError, UnknownKey
 from authapi.outbound.http_client import HTTPClient
+from authapi.outbound.issuers.keys import KeyCache, KeySet, RemoteKeys
 from authapi.strategies.base import REALM, Challenge, Strategy, bearer_credential
 from authapi.verify.claims import ClaimsReader, nonempty_tuple
-from authapi.verify.keys import KeyCache, KeySet, RemoteKeys
 from authapi.verify.policy import DEFAULT_POLICY, TokenPolicy, TrustedIssuer
 from authapi.verify.ttl_cache import TTLCache
 

@@ -10,8 +10,8 @@ from authapi.crypto.ids import read_uuid
 from authapi.crypto.jwk import VERIFIED_ALGORITHMS
 from authapi.errors import ConfigurationError
 from authapi.outbound.http_client import HTTPClient
+from authapi.outbound.issuers.metadata import KeySource, check_issuer, check_url
 from authapi.verify.claims import SCOPE_CLAIMS, nonempty_tuple
-from authapi.verify.metadata import KeySource, check_issuer, check_url
 
 ACCESS_TOKEN_TYPES = ("at+jwt", "application/at+jwt")
 """The `typ` of access tokens (RFC 9068, section 2.1)."""

@@ -25,9 +25,9 @@ from authapi.errors import (
     UnknownKey,
     UnrecognizedCredential,
 )
+from authapi.outbound.issuers.keys import KeySet
 from authapi.strategies.base import Challenge, Strategy
 from authapi.verify.jwt import CACHE_TTL, DEFERRED, REJECTED, RemoteJWT
-from authapi.verify.keys import KeySet
 from authapi.verify.ttl_cache import TTLCache
 
 _SIZE = 10_000

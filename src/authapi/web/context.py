@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from authapi.domain.client import Client, Peer
+from authapi.domain.federation.providers import NoProviders, Providers
 from authapi.domain.identity import Identity
 from authapi.domain.monitoring.findings import Report
 from authapi.errors import InvalidCredential
@@ -49,6 +50,8 @@ class Runtime:
     """The names of the installed units of routes (`authapi.web.routes.units`)."""
     site: object = field(default=None, repr=False)
     """The `Site` of the pages. `web.pages.site` creates it at the first use."""
+    upstreams: Providers = field(default_factory=NoProviders, repr=False)
+    """The providers at which people log in, by their names in the settings."""
     _expiry_watch: SessionWatch = field(default_factory=SessionWatch, repr=False)
     """The `session_watch` of a resource server."""
     is_started: bool = False

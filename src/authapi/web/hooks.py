@@ -13,7 +13,9 @@ from authapi.services.hooks import (
     ClaimsHook,
     EventHook,
     Hooks,
+    MayProvision,
     PasswordRule,
+    ProvisionHook,
     ScopesHook,
 )
 from authapi.services.identity_cache import announce_changes
@@ -25,6 +27,8 @@ OnDelete = TypeVar("OnDelete", bound=BeforeDelete)
 OnRequest = TypeVar("OnRequest", bound=_RequestHook)
 OnScopes = TypeVar("OnScopes", bound=ScopesHook)
 OnPassword = TypeVar("OnPassword", bound=PasswordRule)
+OnProvision = TypeVar("OnProvision", bound=ProvisionHook)
+OnMayProvision = TypeVar("OnMayProvision", bound=MayProvision)
 OnClaims = TypeVar("OnClaims", bound=ClaimsHook)
 
 
@@ -97,6 +101,24 @@ class HookDecorators:
     def claims(self, hook: OnClaims) -> OnClaims:
         """Registers `async def hook(user)`, which returns further members of a JWT for the user."""
         self._hooks.claims(hook)
+        return hook
+
+    def may_provision(self, hook: OnMayProvision) -> OnMayProvision:
+        """Registers `async def hook(provider, claims)`, which returns a Boolean.
+
+        It runs before an account is created for a person at a provider, outside of a transaction.
+        If it returns False, no account is created: the response is `registration_closed`.
+        """
+        self._hooks.may_provision(hook)
+        return hook
+
+    def on_provision(self, hook: OnProvision) -> OnProvision:
+        """Registers `async def hook(person)`, which returns a `Provision` or None.
+
+        It runs while an account is created for a person at a provider, inside the transaction, and
+        chooses the name and the roles. An error creates no account, and is the response.
+        """
+        self._hooks.on_provision(hook)
         return hook
 
     async def changed(self, *user_ids: UUID) -> None:

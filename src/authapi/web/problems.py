@@ -30,8 +30,7 @@ from authapi.web.answers import oauth_errors, websocket_messages
 from authapi.web.answers.private_responses import with_headers_of_gate
 from authapi.web.answers.route_ownership import allowed_methods
 from authapi.web.answers.step_up import (
-    refused_factor_members,
-    second_factor_members,
+    login_members,
     step_up_members,
     step_up_parameters,
 )
@@ -54,6 +53,9 @@ STATUS: Mapping[type[AuthAPIError], int] = {
     errors.TooManyFactors: 409,
     errors.LastFactor: 409,
     errors.LastWayIn: 409,
+    errors.LinkRequired: 409,
+    errors.IdentityTaken: 409,
+    errors.LoginFlowInvalid: 400,
     errors.ProfileTaken: 409,
     errors.UsernameTaken: 409,
     errors.LastSuperuser: 409,
@@ -232,10 +234,8 @@ def problem_from_error(error: AuthAPIError, context: RequestContext) -> ProblemD
     elif isinstance(error, errors.InvalidGrant):
         members["error"] = error.code
     elif isinstance(error, IncompleteLogin):
-        members |= second_factor_members(error)
         headers += error.headers
-    elif isinstance(error, errors.SecondFactorRefused | errors.PasskeyRefused):
-        members |= refused_factor_members(error)
+    members |= login_members(error)
     headers += [("www-authenticate", str(item)) for item in _challenges(error, context)]
     headers += context.discards
     detail = error.detail if isinstance(error, Refusal) else None

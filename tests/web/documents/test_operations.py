@@ -13,25 +13,28 @@ from authapi.testing import client
 from authapi.verify import EdgeSettings, RemoteJWT, ResourceServer
 from authapi.web.documents.operations import names
 from tests.conftest import SettingsFactory
+from tests.web.federation.visits import PROVIDERS
 from tests.web.scanners import Scanner, publish
 
 # Clients are generated with these names: a change of one breaks programs of users.
 IDS = [
-    "acceptInvitation", "addPasskey", "addPasskeyAtLogin", "changeEmail", "changePassword",
-    "checkLiveness", "checkReadiness", "confirmEmail", "confirmTotp", "confirmTotpAtLogin",
-    "createRecoveryCodes", "createToken", "deleteAccount", "deleteUser", "disownLogin",
-    "endOtherSessions", "endSession", "endToken", "endUserSession", "endUserSessions",
-    "endUserToken", "enrolTotp", "enrolTotpAtLogin", "exportAccount", "exportEvents",
-    "forgotPassword", "getAccount", "getFactors", "getIdentity", "getKeys", "getPasskeyEndpoints",
-    "getPasskeyEnrolmentOptions", "getPasskeyLoginOptions", "getPasskeyOptions",
-    "getReauthenticationOptions", "getRelatedOrigins", "getResourceMetadata",
-    "getSecondFactorOptions", "getServerMetadata", "getSessionData", "getStats", "getUser",
-    "getUserFactors", "introspectToken", "inviteUser", "listEvents", "listSessions", "listTokens",
-    "listUserSessions", "listUserTokens", "listUsers", "login", "loginWithPasskey", "logout",
-    "proveSecondFactor", "reauthenticate", "refreshToken", "register", "removePasskey",
-    "removeTotp", "renamePasskey", "reportLeakedTokens", "requestConfirmation",
+    "acceptInvitation", "addPasskey", "addPasskeyAtLogin", "beginLink", "beginProviderLogin",
+    "changeEmail", "changePassword", "checkLiveness", "checkReadiness", "confirmEmail",
+    "confirmTotp", "confirmTotpAtLogin", "createRecoveryCodes", "createToken", "deleteAccount",
+    "deleteUser", "disownLogin", "endOtherSessions", "endSession", "endToken", "endUserSession",
+    "endUserSessions", "endUserToken", "enrolTotp", "enrolTotpAtLogin", "exchangeLoginCode",
+    "exportAccount", "exportEvents", "followProviderLogin", "forgotPassword", "getAccount",
+    "getFactors", "getIdentity", "getKeys", "getPasskeyEndpoints", "getPasskeyEnrolmentOptions",
+    "getPasskeyLoginOptions", "getPasskeyOptions", "getReauthenticationOptions",
+    "getRelatedOrigins", "getResourceMetadata", "getSecondFactorOptions", "getServerMetadata",
+    "getSessionData", "getStats", "getUser", "getUserFactors", "introspectToken", "inviteUser",
+    "listEvents", "listIdentities", "listProviders", "listSessions", "listTokens",
+    "listUserIdentities", "listUserSessions", "listUserTokens", "listUsers", "login",
+    "loginWithPasskey", "logout", "proveSecondFactor", "reauthenticate", "refreshToken", "register",
+    "removePasskey", "removeTotp", "renamePasskey", "reportLeakedTokens", "requestConfirmation",
     "resendInvitation", "resetPassword", "resetUserFactors", "revokeToken", "searchEvents",
-    "sendResetLink", "undoEmailChange", "updateAccount", "updateSessionData", "updateUser",
+    "sendResetLink", "undoEmailChange", "unlinkIdentity", "unlinkUserIdentity", "updateAccount",
+    "updateSessionData", "updateUser",
 ]  # fmt: skip
 
 
@@ -51,6 +54,7 @@ def app(make_settings: SettingsFactory, tmp_path: Path) -> FastAPI:
         leak_report_keys=publish(tmp_path / "scanners.json", Scanner()),
         public_url="https://auth.example.com",
         passkey_origins=("https://auth.example.com", "https://shop.example"),
+        providers=PROVIDERS,
     )
     return create_app(settings)
 

@@ -8,6 +8,7 @@ from authapi import AuthAPI, create_app
 from authapi.verify import EdgeSettings, RemoteJWT, ResourceServer
 from authapi.web.documents.tags import TAGS
 from tests.conftest import SettingsFactory
+from tests.web.federation.visits import PROVIDERS
 
 
 def used_tags(document: dict[str, dict[str, dict[str, dict[str, list[str]]]]]) -> set[str]:
@@ -20,7 +21,8 @@ def used_tags(document: dict[str, dict[str, dict[str, dict[str, list[str]]]]]) -
 
 
 def test_each_used_tag_is_described(make_settings: SettingsFactory) -> None:
-    document = create_app(make_settings()).openapi()
+    settings = make_settings(providers=PROVIDERS, public_url="https://auth.example.com")
+    document = create_app(settings).openapi()
     declared = [tag["name"] for tag in document["tags"]]
     assert set(declared) == used_tags(document)
     assert declared == list(TAGS)

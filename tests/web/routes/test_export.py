@@ -42,7 +42,10 @@ async def test_the_export_contains_all_own_data_only(
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["content-disposition"] == 'attachment; filename="account.json"'
     found = answer.json()
-    assert found.keys() == {*("exported_at", "account", "sessions", "tokens", "factors", "events")}
+    assert found.keys() == {
+        *("exported_at", "account", "sessions", "tokens", "factors", "identities", "events")
+    }
+    assert found["identities"] == []
     assert found["account"] == (await api.get("/me", headers=headers)).json()
     assert found["sessions"] == (await api.get("/me/sessions", headers=headers)).json()
     assert [token["name"] for token in found["tokens"]] == ["script"]

@@ -2,6 +2,7 @@
 
 import getpass
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from authapi.cli.terminal.questions import confirm
 from authapi.cli.terminal.tables import Continuation, print_list, print_one
 from authapi.crypto import strict_json
 from authapi.domain.email_address import canonical_prefix, parse_email
+from authapi.domain.federation.person import LinkedIdentity
 from authapi.domain.user import User, UserFilter, UserOrder
 from authapi.domain.username import Username, canonical_username_prefix, parse_username
 from authapi.errors import ConfigurationError, EmailTaken, InvalidInput, UsernameTaken
@@ -251,9 +253,15 @@ def delete(user: UserArgument, yes: YesOption = False) -> None:
 
 @app.command()
 def show(user: UserArgument, as_json: JSONOption = False) -> None:
-    """Show one account."""
-    found = run_with_services(lambda services: find_user(services, user), keys="locked")
-    _print(found, as_json=as_json)
+    """Show one account, and who may log in to it at providers."""
+
+    async def work(services: Services) -> tuple[User, Sequence[LinkedIdentity]]:
+        found = await find_user(services, user)
+        return found, await services.federation.links.list_of(found.id)
+
+    found, identities = run_with_services(work, keys="locked")
+    shown = _as_json(found) if as_json else _row(found)
+    print_one(shown | {"identities": _identities(identities, as_json=as_json)}, as_json=as_json)
 
 
 @app.command()
@@ -359,3 +367,12 @@ def _row(user: User) -> dict[str, object]:
         "email_confirmed_at": user.email_confirmed_at,
         "created_at": user.created_at,
     }
+
+
+def _identities(linked: Sequence[LinkedIdentity], *, as_json: bool) -> object:
+    """Returns identities as the API describes them, or as one text; None if there are none."""
+    if not as_json:
+        return ", ".join(f"{each.provider} {each.email or each.subject}" for each in linked) or None
+    from authapi.web.schemas.federation.flows import LinkedIdentityOut  # pydantic models
+
+    return [LinkedIdentityOut.of(each).model_dump(mode="json") for each in linked]

@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from authapi.domain.federation.proof import FederatedProof
+
 FACTOR_USE = "second factors 1"
 """The use of the cipher of second factors, which gives it a key of its own."""
 
@@ -124,6 +126,8 @@ class LoginTicket:
     """The codes that were tried, counted before they were compared."""
     created_at: datetime
     expires_at: datetime
+    federated: FederatedProof | None = None
+    """What a provider has proved; None if the first factor was another one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class DeferredRequests:
             "confirm": (Purpose.CONFIRM, self._send_confirmation),
             "register": (Purpose.CONFIRM, self._register),
             "change": (Purpose.CHANGE, self._send_change),
+            "provision": (Purpose.CONFIRM, self._provision),
         }
         outbox.register(KIND, self.handle)
 
@@ -109,6 +110,17 @@ class DeferredRequests:
             if username is not None:
                 await reserve_username(store, username, user_id)
             await self._outbox.enqueue(store, KIND, "register", _payload(email, {**details, **own}))
+
+    async def submit_provision(self, email: EmailAddress, provider: str, title: str) -> None:
+        """Queues a mail to `email`, the address that a person at `provider` has entered.
+
+        `title` is the name of the provider for people.
+        If no account has the address, one without a password is created. It is not linked before
+        the person has proved both, the identity and the address. Raises TooManyAttempts.
+        """
+        async with self._audit.recording_throttled():
+            await self._rate_limits.consume_mail_request(current_client())
+        await self.enqueue("provision", email, {"provider": provider, "title": title})
 
     async def submit_email_change(self, store: Store, user: User, email: EmailAddress) -> None:
         """Queues a mail to `email` with which it becomes the address of `user`, who is locked."""
@@ -196,6 +208,31 @@ class DeferredRequests:
         profile = self._own_columns.parse(payload["profile"]) if "profile" in payload else None
         await self._own_columns.add(store, user, self._own_columns.new(profile))
         await self._audit.record(store, EventType.ACCOUNT_REGISTERED, user_id=user.id)
+        await self._email_tokens.send(store, user, MailKind.CONFIRM)
+        return True
+
+    async def _provision(self, store: Store, payload: Payload, is_over_limit: bool) -> bool:
+        address, provider = EmailAddress(payload["original"], payload["email"]), payload["provider"]
+        await store.users.lock_addresses(address.canonical)
+        owner = await _lock_owner(store, address.canonical)
+        if owner is not None and owner.email_confirmed_at is None:
+            return await self._send_confirmation(store, payload, is_over_limit)
+        if is_over_limit:
+            return False
+        if owner is not None:
+            if owner.is_active:
+                await self._mail.queue(
+                    store, MailKind.IDENTITY_WANTED, owner, provider=payload["title"]
+                )
+            return owner.is_active
+        user = new_user(address, name=None)
+        if await store.email_tokens.is_reserved(address.canonical, except_user=user.id, now=now()):
+            return False
+        await add_user(store, user, address, None)
+        await self._own_columns.add(store, user, self._own_columns.new(None))
+        await self._audit.record(
+            store, EventType.ACCOUNT_REGISTERED, user_id=user.id, provider=provider
+        )
         await self._email_tokens.send(store, user, MailKind.CONFIRM)
         return True
 

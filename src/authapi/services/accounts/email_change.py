@@ -280,9 +280,10 @@ class EmailChanges:
             await self._email_tokens.send(store, owned, MailKind.RESET)
 
     async def _remove_later_factors(self, store: Store, user: User, changed_at: datetime) -> None:
-        """Removes the second factors that were added since a change of address was asked for.
+        """Removes what was added to the ways in since a change of address was asked for.
 
-        The person who changed the address may have added them. `changed_at` is when it changed.
+        The person who changed the address may have added second factors and identities at
+        providers. `changed_at` is when it changed.
         """
         window = first_id_at(changed_at - self._change_lifetime)
         kind = EventType.EMAIL_CHANGE_REQUESTED
@@ -292,6 +293,13 @@ class EmailChanges:
             await self._audit.record(
                 store,
                 EventType.FACTOR_REMOVED,
+                user_id=user.id,
+                because=EventType.EMAIL_CHANGE_REVERTED.value,
+            )
+        if await store.identities.remove_since(user.id, since):
+            await self._audit.record(
+                store,
+                EventType.IDENTITY_UNLINKED,
                 user_id=user.id,
                 because=EventType.EMAIL_CHANGE_REVERTED.value,
             )

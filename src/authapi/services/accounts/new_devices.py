@@ -11,6 +11,7 @@ from authapi.crypto.ids import first_id_at
 from authapi.domain.client import device_of
 from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventType
+from authapi.domain.federation.proof import FederatedProof
 from authapi.domain.session import Session
 from authapi.domain.user import User
 from authapi.services.accounts.email_tokens import EmailTokens
@@ -44,14 +45,26 @@ class NewDevices:
         self._audit = audit
         self._sends_mail = settings.sends_mail
 
-    async def record_login(self, store: Store, user: User, session: Session) -> None:
+    async def record_login(
+        self,
+        store: Store,
+        user: User,
+        session: Session,
+        federated: FederatedProof | None = None,
+    ) -> None:
         """Records the login that created `session`, and tells its owner if the device is new.
+
+        `federated` is what a provider has proved, if the login began at one.
 
         `user` is locked by the transaction of `store`. Raises the errors of the hooks.
         """
         # Before the event of this login, by which the device is known from now on.
         should_tell = await self._should_tell(store, user, session)
-        await self._record(store, EventType.LOGIN, session, amr=list(session.amr))
+        provider: dict[str, str] = {}
+        if federated is not None:
+            provider["provider"] = federated.provider
+            await store.identities.mark_session(session.id, federated.identity_id)
+        await self._record(store, EventType.LOGIN, session, amr=list(session.amr), **provider)
         if should_tell:
             device = device_of(session.client.user_agent)
             known = {"program": device.program, "system": device.system}

@@ -190,10 +190,11 @@ async def transfer_to_mailbox_owner(
     """Transfers the locked account to the person who reads mail at its address; returns it.
 
     Sets `password`, or removes the password, and ends every session, token and link, so that
-    no other person keeps access. The address counts as confirmed now. Second factors, name and own
-    columns from before the first confirmation may come from another person and are removed, the
-    last two not without `own_columns`: a superuser has entered those of an invitation. Second
-    factors of an account whose address was confirmed stay: reading mail is one factor. Raises
+    no other person keeps access. The address counts as confirmed now. Second factors, identities at
+    providers, name and own columns from before the first confirmation may come from another person
+    and are removed, the last two not without `own_columns`: a superuser has entered those of an
+    invitation. Second factors and identities of an account whose address was confirmed stay:
+    reading mail is one factor. Raises
     NotFound if the account is deleted, AccountInUse as `OwnColumns.reset`.
     """
     at = next_update_time(user)
@@ -209,6 +210,7 @@ async def transfer_to_mailbox_owner(
     await store.login_tickets.end_all(user.id)
     if is_first:
         await remove_all_factors(store, user)
+        await store.identities.remove_all(user.id)
     changed = await store.users.find(user.id)
     if changed is None:
         raise NotFound

@@ -10,6 +10,7 @@ from authapi.domain.events import EventType
 from authapi.domain.factors.passkeys import Attestation, Passkey
 from authapi.domain.factors.values import FactorMethod
 from authapi.domain.identity import Identity
+from authapi.domain.user import User
 from authapi.errors import LastWayIn, NotFound
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import FactorAdditions, lock_owner
@@ -22,7 +23,7 @@ from authapi.services.factors.webauthn.registration import (
 )
 from authapi.services.mail import Mail
 from authapi.settings import Settings
-from authapi.storage import Database
+from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
 
 
@@ -109,9 +110,9 @@ class Passkeys:
     async def remove(self, identity: Identity, passkey_id: UUID) -> None:
         """Removes a passkey of the caller; with the last second factor, the recovery codes end.
 
-        Raises NotFound if the caller has no such passkey, LastWayIn if the account has no password
-        and no other passkey, and InsufficientAuthentication if the caller has proved one factor
-        only.
+        Raises NotFound if the caller has no such passkey, LastWayIn if the account has no password,
+        no other passkey and no identity at a provider, and InsufficientAuthentication if the caller
+        has proved one factor only.
         """
         async with self._database.transaction() as store:
             row = await lock_owner(store, identity)
@@ -119,7 +120,7 @@ class Passkeys:
             await store.login_tickets.end_all(user.id)
             if not await store.passkeys.remove(user.id, passkey_id):
                 raise NotFound
-            if row.password_hash is None and not await store.passkeys.count(user.id):
+            if row.password_hash is None and not await self._has_other_way_in(store, user):
                 raise LastWayIn
             has_factor = await keep_or_end_mfa(store, user, self._settings)
             await self._audit.record(
@@ -152,3 +153,11 @@ class Passkeys:
             )
             await registration.use_up(store, verified)
         return AddedPasskey(passkey, codes)
+
+    async def _has_other_way_in(self, store: Store, user: User) -> bool:
+        if await store.passkeys.count(user.id):
+            return True
+        return any(
+            self._settings.has_provider(identity.provider)
+            for identity in await store.identities.list_for_user(user.id)
+        )

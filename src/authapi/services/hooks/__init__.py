@@ -5,7 +5,9 @@ from authapi.services.hooks.registry import (
     ClaimsHook,
     EventHook,
     Hooks,
+    MayProvision,
     PasswordRule,
+    ProvisionHook,
     ScopesHook,
 )
 from authapi.services.hooks.running import HookError, hook_of
@@ -16,7 +18,9 @@ __all__ = [
     "EventHook",
     "HookError",
     "Hooks",
+    "MayProvision",
     "PasswordRule",
+    "ProvisionHook",
     "ScopesHook",
     "hook_of",
 ]

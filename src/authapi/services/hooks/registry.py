@@ -5,8 +5,10 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from authapi.domain.events import Event, EventType
+from authapi.domain.federation.person import Person, Provision
 from authapi.domain.user import User
 from authapi.errors import ConfigurationError
+from authapi.services.hooks.provisions import checked_answer, merged_provision
 from authapi.services.hooks.running import Hook, check_hook, name_of, run_hook
 from authapi.services.hooks.values import as_json, checked_claims, checked_scopes
 from authapi.storage import Transaction
@@ -17,6 +19,8 @@ EventHook: TypeAlias = Callable[[Event, Transaction], Coroutine[Any, Any, None]]
 BeforeDelete: TypeAlias = Callable[[User, Transaction], Coroutine[Any, Any, None]]
 ScopesHook: TypeAlias = Callable[[User], Coroutine[Any, Any, Collection[str]]]
 PasswordRule: TypeAlias = Callable[[str, str], Coroutine[Any, Any, None]]
+ProvisionHook: TypeAlias = Callable[[Person], Coroutine[Any, Any, Provision | None]]
+MayProvision: TypeAlias = Callable[[str, Mapping[str, object]], Coroutine[Any, Any, bool]]
 ClaimsHook: TypeAlias = Callable[[User], Coroutine[Any, Any, Mapping[str, object]]]
 _RequestHook: TypeAlias = Callable[[Any, str], Coroutine[Any, Any, None]]
 """Gets the request and the canonical address. The type of the request belongs to the web layer."""
@@ -41,6 +45,8 @@ class Hooks:
         self._scopes: list[ScopesHook] = []
         self._password_rules: list[PasswordRule] = []
         self._claims: list[ClaimsHook] = []
+        self._provisions: list[ProvisionHook] = []
+        self._may_provision: list[MayProvision] = []
 
     def close(self) -> None:
         """Refuses further registrations: the services have started."""
@@ -80,6 +86,14 @@ class Hooks:
     def claims(self, hook: ClaimsHook) -> None:
         """Registers a hook that returns further members of a JWT for a user."""
         self._add(self._claims, hook, "user")
+
+    def on_provision(self, hook: ProvisionHook) -> None:
+        """Registers a hook that decides about an account for a person at a provider."""
+        self._add(self._provisions, hook, "person")
+
+    def may_provision(self, hook: MayProvision) -> None:
+        """Registers a hook that returns whether a person at a provider may get an account."""
+        self._add(self._may_provision, hook, "provider", "claims")
 
     @property
     def adds_scopes(self) -> bool:
@@ -146,6 +160,25 @@ class Hooks:
             returned = await self._run(hook, user)
             members |= checked_claims(returned, name_of(hook), present=members)
         return as_json(members)
+
+    async def provision(self, person: Person) -> Provision:
+        """Returns the name and roles of an account for `person`, inside the transaction.
+
+        Of several hooks, the last one that sets a name or roles decides about it.
+        """
+        decided = Provision()
+        for hook in self._provisions:
+            decided = merged_provision(decided, await self._run(hook, person), name_of(hook))
+        return decided
+
+    async def may_provision_person(self, person: Person) -> bool:
+        """Returns whether `person` may get an account: all hooks must return True."""
+        for hook in self._may_provision:
+            if not checked_answer(
+                await self._run(hook, person.provider, person.claims), name_of(hook)
+            ):
+                return False
+        return True
 
     async def _run_in_transaction(self, hook: Hook, subject: object, tx: Transaction) -> None:
         async def call() -> None:

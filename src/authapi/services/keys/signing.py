@@ -76,6 +76,7 @@ class Keys:
         self._outbox_cipher: Cipher | None = None
         self._factor_cipher: Cipher | None = None
         self._challenges: Challenges | None = None
+        self._ciphers: dict[str, Cipher] = {}
         self._unknown_key_at = -_UNKNOWN_KEY_INTERVAL
         self._read_lock = asyncio.Lock()
         self._task = PeriodicTask(
@@ -110,6 +111,7 @@ class Keys:
         self._outbox_cipher = Cipher(secret, use=OUTBOX_USE)
         self._factor_cipher = Cipher(secret, use=FACTOR_USE)
         self._challenges = Challenges(secret)
+        self._ciphers = {}
         self._lifecycle = KeyLifecycle(
             self._database,
             self._audit,
@@ -141,6 +143,12 @@ class Keys:
         if self._factor_cipher is None:
             self._factor_cipher = Cipher(self._own_secrets(), use=FACTOR_USE)
         return self._factor_cipher
+
+    def cipher_for(self, use: str) -> Cipher:
+        """Returns the cipher of `use`. Raises ConfigurationError if the secret cannot be read."""
+        if use not in self._ciphers:
+            self._ciphers[use] = Cipher(self._own_secrets(), use=use)
+        return self._ciphers[use]
 
     @property
     def challenges(self) -> Challenges:

@@ -4,7 +4,7 @@ Every way to log in ends here. `Logins.complete` is for clients that can go on w
 `Logins.complete_at_once` for those that cannot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -14,11 +14,17 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash, hash_secret, is_secret, new_secret
 from authapi.domain.events import EventType
 from authapi.domain.factors.authentication_context import MFA
-from authapi.domain.factors.passkeys import Assertion, ChallengePurpose
+from authapi.domain.factors.passkeys import Assertion, ChallengePurpose, UsedChallenge
 from authapi.domain.factors.policy import asks_for_factor
 from authapi.domain.factors.values import FactorMethod, LoginTicket, TicketPurpose
+from authapi.domain.federation.proof import FederatedProof
 from authapi.domain.user import User
-from authapi.errors import InvalidCredentials, LoginExpired, SecondFactorRefused
+from authapi.errors import (
+    InvalidCredentials,
+    LoginExpired,
+    LoginFlowInvalid,
+    SecondFactorRefused,
+)
 from authapi.services.audit import Audit
 from authapi.services.factors.proofs import SecondFactorProof, SecondFactorProofs, WrongSecondFactor
 from authapi.services.factors.webauthn.assertions import BoundAssertion, RequestOptions
@@ -27,6 +33,10 @@ from authapi.services.revalidation import lock_unchanged_user
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
+
+FinishFederated = Callable[[Store, User, FederatedProof, UsedChallenge | None], Awaitable[None]]
+"""Completes a login at a provider, in the transaction that begins its session; see
+`IdentityLinks.finish`."""
 
 MAX_ATTEMPTS = 5
 """How many codes one ticket allows."""
@@ -61,10 +71,16 @@ class Logins:
     """
 
     def __init__(
-        self, database: Database, proofs: SecondFactorProofs, audit: Audit, settings: Settings
+        self,
+        database: Database,
+        proofs: SecondFactorProofs,
+        finish: FinishFederated,
+        audit: Audit,
+        settings: Settings,
     ) -> None:
         self._database = database
         self._proofs = proofs
+        self._finish_federated = finish
         self._audit = audit
         self._settings = settings
 
@@ -77,10 +93,11 @@ class Logins:
         cookie that stands for the ticket; None if the client receives the ticket itself.
 
         Raises InvalidCredentials if the account was deactivated or deleted, or its credentials
-        changed, since the factor was verified.
+        changed, since the factor was verified, and LoginFlowInvalid if a login at a provider was
+        used before.
         """
         if self._is_enough(proved):
-            return _login(proved)
+            return self._login(proved)
         return await self._begin(proved, strategy, remember, browser)
 
     def complete_at_once(self, proved: Proved) -> Login:
@@ -90,7 +107,7 @@ class Logins:
         """
         if not self._is_enough(proved):
             raise InvalidCredentials
-        return _login(proved)
+        return self._login(proved)
 
     def _is_enough(self, proved: Proved) -> bool:
         """Whether a first factor is all that the account asks for: it may count as two factors."""
@@ -132,7 +149,7 @@ class Logins:
                 )
                 raise SecondFactorRefused(attempts_left=attempts_left) from None
         use = SecondFactorUse(partial(self._use, counted, proof, attempts_left))
-        return complete_ticket(counted, user, proof.method, use)
+        return self.complete_ticket(counted, user, proof.method, use)
 
     async def passkey_options(
         self, *, ticket: str | None, browser: str | None, origin: str | None
@@ -209,19 +226,26 @@ class Logins:
             attempts=0,
             created_at=at,
             expires_at=at + self._settings.login_ticket_lifetime,
+            federated=proved.federated,
         )
         bound_to = None if browser is None else hash_secret(browser)
-        methods = await self._add(ticket, hash_secret(ticket_secret), bound_to)
+        methods = await self._add(ticket, hash_secret(ticket_secret), bound_to, proved.once)
         text = ticket_secret if browser is None else None
         return PendingLogin(ticket.purpose, text, methods, ticket.expires_at)
 
     @retry_on_conflict
     async def _add(
-        self, ticket: LoginTicket, secret: SecretHash, browser: SecretHash | None
+        self,
+        ticket: LoginTicket,
+        secret: SecretHash,
+        browser: SecretHash | None,
+        once: UsedChallenge | None,
     ) -> Sequence[FactorMethod]:
         async with self._database.transaction() as store:
             await lock_unchanged_user(store, ticket.user_id, ticket.credentials_version)
             await store.login_tickets.add(ticket, secret, browser=browser)
+            if once is not None and not await store.used_challenges.add(once):
+                raise LoginFlowInvalid
             if ticket.purpose is TicketPurpose.ENROL:
                 return self._proofs.enrollable
             return await self._proofs.methods(store, ticket.user_id)
@@ -273,35 +297,54 @@ class Logins:
         except WrongSecondFactor:
             raise SecondFactorRefused(attempts_left=attempts_left) from None
 
+    def complete_ticket(
+        self, ticket: LoginTicket, user: User, method: FactorMethod, use: SecondFactorUse
+    ) -> CompletedLogin:
+        """Returns the login of a ticket whose second factor was proved by `method` now."""
+        at, proof = now(), ticket.federated
+        if proof is not None:
+            use = SecondFactorUse(
+                partial(self._use_and_finish, use, user, proof), ends_logins=use.ends_logins
+            )
+        login = Login(
+            user=user,
+            credentials_version=ticket.credentials_version,
+            # A login at a provider may be much older than this visit.
+            auth_time=at if proof is None else proof.auth_time,
+            amr=(*ticket.amr, method.amr, MFA),
+            scopes=ticket.scopes,
+            mfa_at=at,
+            second_factor=use,
+            federated=proof,
+        )
+        return CompletedLogin(login, ticket.strategy, ticket.remember)
+
+    async def _use_and_finish(
+        self, use: SecondFactorUse, user: User, proof: FederatedProof, store: Store
+    ) -> None:
+        await use.apply(store)
+        await self._finish_federated(store, user, proof, None)
+
+    def _login(self, proved: Proved) -> Login:
+        use, proof = proved.second_factor, proved.federated
+        if proof is not None:
+            use = SecondFactorUse(partial(self._finish, proved.user, proof, proved.once))
+        return Login(
+            user=proved.user,
+            credentials_version=proved.credentials_version,
+            auth_time=proved.auth_time,
+            amr=proved.amr,
+            scopes=proved.scopes,
+            mfa_at=proved.mfa_at,
+            second_factor=use,
+            federated=proof,
+        )
+
+    async def _finish(
+        self, user: User, proof: FederatedProof, once: UsedChallenge | None, store: Store
+    ) -> None:
+        await self._finish_federated(store, user, proof, once)
+
 
 def _bound(passkey: Assertion, ticket: LoginTicket) -> BoundAssertion:
     return BoundAssertion(passkey, ChallengePurpose.SECOND_FACTOR, str(ticket.id))
-
-
-def complete_ticket(
-    ticket: LoginTicket, user: User, method: FactorMethod, use: SecondFactorUse
-) -> CompletedLogin:
-    """Returns the login of a ticket whose second factor was proved by `method` now."""
-    at = now()
-    login = Login(
-        user=user,
-        credentials_version=ticket.credentials_version,
-        auth_time=at,
-        amr=(*ticket.amr, method.amr, MFA),
-        scopes=ticket.scopes,
-        mfa_at=at,
-        second_factor=use,
-    )
-    return CompletedLogin(login, ticket.strategy, ticket.remember)
-
-
-def _login(proved: Proved) -> Login:
-    return Login(
-        user=proved.user,
-        credentials_version=proved.credentials_version,
-        auth_time=proved.auth_time,
-        amr=proved.amr,
-        scopes=proved.scopes,
-        mfa_at=proved.mfa_at,
-        second_factor=proved.second_factor,
-    )

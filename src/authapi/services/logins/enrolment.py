@@ -22,7 +22,6 @@ from authapi.services.logins.complete import (
     MAX_ATTEMPTS,
     CompletedLogin,
     Logins,
-    complete_ticket,
 )
 from authapi.services.logins.proved import SecondFactorUse
 from authapi.services.rate_limits import RateLimits
@@ -122,7 +121,7 @@ class LoginEnrolment:
                 ticket_id=counted.id,
             )
 
-        return _complete(counted, user, FactorMethod.TOTP, add)
+        return self._complete(counted, user, FactorMethod.TOTP, add)
 
     async def passkey_options(
         self, *, ticket: str | None = None, browser: str | None = None, origin: str | None
@@ -183,15 +182,14 @@ class LoginEnrolment:
             await self._passkeys.use_up(store, verified)
             return codes
 
-        return _complete(counted, user, FactorMethod.PASSKEY, add)
+        return self._complete(counted, user, FactorMethod.PASSKEY, add)
 
-
-def _complete(
-    ticket: LoginTicket, user: User, method: FactorMethod, add: _Add
-) -> tuple[CompletedLogin, Enrolled]:
-    enrolled = Enrolled(user)
-    use = SecondFactorUse(partial(_finish, ticket, add, enrolled), ends_logins=True)
-    return complete_ticket(ticket, user, method, use), enrolled
+    def _complete(
+        self, ticket: LoginTicket, user: User, method: FactorMethod, add: _Add
+    ) -> tuple[CompletedLogin, Enrolled]:
+        enrolled = Enrolled(user)
+        use = SecondFactorUse(partial(_finish, ticket, add, enrolled), ends_logins=True)
+        return self._logins.complete_ticket(ticket, user, method, use), enrolled
 
 
 async def _finish(ticket: LoginTicket, add: _Add, enrolled: Enrolled, store: Store) -> None:

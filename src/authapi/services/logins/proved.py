@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from authapi.domain.factors.passkeys import UsedChallenge
+from authapi.domain.federation.proof import FederatedProof
 from authapi.domain.user import User
 from authapi.storage import Store
 
@@ -25,6 +27,10 @@ class Proved:
     """When a factor that counts as two was verified, such as a passkey; None for other factors."""
     second_factor: "SecondFactorUse | None" = field(default=None, repr=False, compare=False)
     """The use of such a factor; None for other factors."""
+    federated: FederatedProof | None = None
+    """What a provider has proved; None for other factors."""
+    once: UsedChallenge | None = field(default=None, repr=False)
+    """What is used up with the session, or with the ticket for a second factor; None if nothing."""
 
 
 @dataclass(slots=True)
@@ -62,4 +68,6 @@ class Login:
     mfa_at: datetime | None = None
     """When the second factor was verified; None without one."""
     second_factor: SecondFactorUse | None = field(default=None, repr=False, compare=False)
-    """The use of the second factor; None without one."""
+    """What is used up with the session, such as the second factor; None if nothing."""
+    federated: FederatedProof | None = None
+    """What a provider has proved; None if the first factor was another one."""

@@ -33,6 +33,10 @@ class MailKind(StrEnum):
     RECOVERY_CODE_USED = "recovery_code_used"
     SECOND_FACTOR_REFUSED = "second_factor_refused"
     """A client that knows the password has failed at the second factor."""
+    IDENTITY_LINKED = "identity_linked"
+    IDENTITY_UNLINKED = "identity_unlinked"
+    IDENTITY_WANTED = "identity_wanted"
+    """A person at a provider whose address this account has tried to log in."""
     TEST = "test"
     """Sent by an operator to check that mail arrives."""
 
@@ -48,6 +52,8 @@ PERSONALISED = frozenset(
         MailKind.RECOVERY_CODES_MADE,
         MailKind.RECOVERY_CODE_USED,
         MailKind.SECOND_FACTOR_REFUSED,
+        MailKind.IDENTITY_LINKED,
+        MailKind.IDENTITY_UNLINKED,
         MailKind.NEW_DEVICE,
     }
 )

@@ -15,6 +15,7 @@ from authapi.crypto.refresh_tokens import RefreshToken
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.client import current_client
 from authapi.domain.events import EventType
+from authapi.domain.federation.proof import FederatedProof
 from authapi.domain.identity import Identity
 from authapi.domain.scopes import effective_scopes
 from authapi.domain.session import Session, SessionKind, size_of_data
@@ -40,7 +41,7 @@ from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
 
-RecordLogin = Callable[[Store, User, Session], Awaitable[None]]
+RecordLogin = Callable[[Store, User, Session, FederatedProof | None], Awaitable[None]]
 """Records the login of a user, who is locked, in the transaction that creates its session."""
 
 _ZERO, _SECOND = timedelta(0), timedelta(seconds=1)
@@ -93,16 +94,17 @@ class Sessions:
         Raises InvalidCredentials if the account or its credentials changed since the first factor
         was verified; LoginExpired or SecondFactorRefused if its second factor is used up.
         """
+        at = login.auth_time if login.federated is None else now()  # a provider's may be long ago
         session = Session(
             id=new_id(),
             user_id=login.user.id,
             kind=kind,
             name=None,
             scopes=login.scopes,
-            created_at=login.auth_time,
-            last_seen_at=login.auth_time,
-            idle_expires_at=None if lifetime.idle is None else login.auth_time + lifetime.idle,
-            expires_at=login.auth_time + lifetime.absolute,
+            created_at=at,
+            last_seen_at=at,
+            idle_expires_at=None if lifetime.idle is None else at + lifetime.idle,
+            expires_at=at + lifetime.absolute,
             auth_time=login.auth_time,
             amr=login.amr,
             client=current_client(),
@@ -134,7 +136,7 @@ class Sessions:
                 )
             if use is not None:
                 await use.apply(store)
-            await self._record_login(store, user, session)
+            await self._record_login(store, user, session, login.federated)
         if use is not None:
             use.is_applied = True
         return session
@@ -234,13 +236,9 @@ class Sessions:
             return
         async with self._database.transaction() as store:
             if await store.sessions.end(identity.session_id):
-                await self._audit.record(
-                    store,
-                    EventType.LOGOUT,
-                    user_id=identity.user.id,
-                    session_id=identity.session_id,
-                    strategy=identity.strategy,
-                )
+                owner, ended = identity.user.id, identity.session_id
+                by: dict[str, Any] = {"session_id": ended, "strategy": identity.strategy}
+                await self._audit.record(store, EventType.LOGOUT, user_id=owner, **by)
 
     @retry_on_conflict
     async def end(self, session_id: UUID) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from authapi.crypto import strict_json
-from authapi.crypto.detached_signatures import P256PublicKey, load_p256_public_key
+from authapi.crypto.signatures.detached import P256PublicKey, load_p256_public_key
 from authapi.errors import ConfigurationError, UnsupportedKey
 
 _SETTING = "AUTHAPI_LEAK_REPORT_KEYS"

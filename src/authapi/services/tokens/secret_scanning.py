@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from authapi.crypto.detached_signatures import P256PublicKey
 from authapi.crypto.refresh_tokens import REFRESH_PREFIX
 from authapi.crypto.secrets import OPAQUE_PREFIX
+from authapi.crypto.signatures.detached import P256PublicKey
 from authapi.domain.events import EventType
 from authapi.domain.session import Session
 from authapi.errors import ReportNotSigned, SignatureMismatch

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from authapi.domain.factors.authentication_context import PHISHING_RESISTANT, TWO_FACTORS
 from authapi.errors import (
     AuthAPIError,
+    EmailNeeded,
     InsufficientAuthentication,
+    LinkRequired,
     PasskeyRefused,
     SecondFactorRefused,
     StaleAuthentication,
@@ -22,20 +24,24 @@ REQUIRES = "x-authapi-requires"
 """The member of an operation in the OpenAPI document: `login_requirements` of its gates."""
 
 
-def second_factor_members(error: IncompleteLogin) -> dict[str, object]:
-    """Returns how a login goes on. A browser has a cookie instead of `ticket`."""
-    members: dict[str, object] = {
-        "methods": list(error.methods),
-        "expires_at": format_time(error.expires_at),
-    }
-    return members if error.ticket is None else {"ticket": error.ticket, **members}
+def login_members(error: AuthAPIError) -> dict[str, object]:
+    """Returns how a login goes on, or what a refused one tells; empty for other errors.
 
-
-def refused_factor_members(error: SecondFactorRefused | PasskeyRefused) -> dict[str, object]:
-    """Returns how many attempts a login has left; of a passkey, that no account has it."""
+    A browser has a cookie instead of `ticket`. A refused second factor tells how many attempts are
+    left, and a refused passkey, that no account has it.
+    """
+    members: dict[str, object] = {}
+    if isinstance(error, IncompleteLogin | EmailNeeded) and error.ticket is not None:
+        members["ticket"] = error.ticket
+    if isinstance(error, IncompleteLogin | LinkRequired):
+        members["methods"] = list(error.methods)
+    if isinstance(error, IncompleteLogin | EmailNeeded):
+        members["expires_at"] = format_time(error.expires_at)
     if isinstance(error, SecondFactorRefused):
-        return {"attempts_left": error.attempts_left}
-    return {"unknown": True} if error.is_unknown else {}
+        members["attempts_left"] = error.attempts_left
+    if isinstance(error, PasskeyRefused) and error.is_unknown:
+        members["unknown"] = True
+    return members
 
 
 def step_up_members(error: AuthAPIError) -> dict[str, str | int]:

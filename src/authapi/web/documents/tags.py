@@ -8,6 +8,7 @@ TAGS: Mapping[str, str] = {
     "login": "Log in with one factor or two, refresh and revoke credentials, and log out.",
     "account": "Your account: register, read and change it, prove your password again.",
     "second factors": "Authenticator app, passkeys and recovery codes of your account.",
+    "identities": "People at other providers who may log in to your account.",
     "sessions": "Where your account is logged in, and the data of this session.",
     "tokens": "Personal access tokens for scripts, and tokens for other services.",
     "recovery": "Confirm and change the e-mail address, reset the password, accept an invitation.",

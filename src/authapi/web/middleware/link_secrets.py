@@ -1,11 +1,13 @@
-"""Redacts the secrets of mailed links from the query, so that traces and logs do not contain them.
+"""Redacts the secrets of links from the query, so that traces and logs do not contain them.
 
-Tracing records the query (OpenTelemetry `url.query`), access logs do, and any middleware can read
-it. This module moves the secret from the query to the scope before any of them runs. The pages read
-it from the scope.
+They are the tokens of mailed links, and what a provider sends back after a login there. Tracing
+records the query (OpenTelemetry `url.query`), access logs do, and any middleware can read it. This
+module moves the secrets from the query to the scope before any of them runs. The routes read them
+from the scope.
 """
 
 import re
+from collections.abc import Collection
 from typing import Final
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 
@@ -15,37 +17,58 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from authapi.web.answers.route_ownership import path_below
+from authapi.web.pages.addresses import CALLBACKS
 
 PREFIX: Final = "/account/"
 """The beginning of the paths of mailed links, below the prefix of authapi."""
 _PARAMETER: Final = "token"
 """The query parameter with the secret."""
 _KEY: Final = "authapi.link_secret"
+_OF_CALLBACK: Final = frozenset({"code", "state", "user", "id_token", "access_token"})
+"""The query parameters of a callback that are secret, or name a person."""
+_CALLBACK_KEY: Final = "authapi.callback"
 _REDACTED: Final = "REDACTED"
 
 
 def redact_link_secret(scope: Scope, prefix: str = "") -> None:
-    """Moves the secret from the query to the scope, and redacts it in the current span.
+    """Moves the secrets from the query to the scope, and redacts them in the current span.
 
     `prefix` is the path of authapi.
     """
     path = path_below(prefix, get_route_path(scope))
-    if path is None or not path.startswith(PREFIX):
+    if path is None:
         return
-    fields = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    secrets = [value for name, value in fields if name == _PARAMETER and value]
-    if not secrets:
-        return
-    redacted = [(name, _REDACTED if name == _PARAMETER else value) for name, value in fields]
-    scope[_KEY] = secrets[-1]  # Starlette also uses the last of several values
-    scope["query_string"] = urlencode(redacted).encode()
-    _redact_span(secrets)
+    if path.startswith(PREFIX):
+        secrets = _redact(scope, {_PARAMETER})
+        if secrets:
+            # Starlette also uses the last of several values.
+            scope[_KEY] = secrets[-1][1]
+    elif path.startswith(CALLBACKS):
+        scope[_CALLBACK_KEY] = _redact(scope, _OF_CALLBACK)
 
 
 def link_secret(connection: HTTPConnection) -> str:
     """Returns the secret from the query of this request, or an empty string."""
     secret: str = connection.scope.get(_KEY, "")
     return secret
+
+
+def callback_parameters(connection: HTTPConnection) -> list[tuple[str, str]]:
+    """Returns the query of a request by which a provider leads back, with its secrets."""
+    secrets: list[tuple[str, str]] = connection.scope.get(_CALLBACK_KEY, [])
+    others = parse_qsl(connection.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    return [*secrets, *(pair for pair in others if pair[0] not in _OF_CALLBACK)]
+
+
+def _redact(scope: Scope, names: Collection[str]) -> list[tuple[str, str]]:
+    """Redacts the parameters `names` in the query and the current span; returns them."""
+    fields = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    secrets = [(name, value) for name, value in fields if name in names and value]
+    if secrets:
+        redacted = [(name, _REDACTED if name in names else value) for name, value in fields]
+        scope["query_string"] = urlencode(redacted).encode()
+        _redact_span([value for _, value in secrets])
+    return secrets
 
 
 def _redact_span(secrets: list[str]) -> None:

@@ -13,6 +13,8 @@ from authapi.web.pages.next import safe_next
 
 PREFIX = "/account"
 """The path of the pages for all people, below the prefix of authapi."""
+CALLBACKS = "/login/with/"
+"""The beginning of the paths to which providers lead back, below the prefix of authapi."""
 CONSOLE = "/console"
 """The path of the pages for superusers."""
 
@@ -23,7 +25,7 @@ def base_of(scope: Scope, prefix: str) -> str:
     A relative URL is correct also if a proxy has removed the beginning of the path.
     """
     depth = _depth(scope, prefix)
-    if depth == 0 or is_of_console(scope, prefix):
+    if depth == 0 or is_of_console(scope, prefix) or _is_callback(scope, prefix):
         return "../" * depth + f"{PREFIX[1:]}/"
     return "../" * (depth - 1)
 
@@ -34,6 +36,11 @@ def is_of_console(scope: Scope, prefix: str) -> bool:
     return own == CONSOLE or own.startswith(f"{CONSOLE}/")
 
 
+def _is_callback(scope: Scope, prefix: str) -> bool:
+    """Whether a provider leads back to the path of the request."""
+    return (path_below(prefix, get_route_path(scope)) or "").startswith(CALLBACKS)
+
+
 def page(connection: HTTPConnection, name: str, **query: str | None) -> str:
     """Returns the address of the page `name`, relative to the request.
 
@@ -41,13 +48,13 @@ def page(connection: HTTPConnection, name: str, **query: str | None) -> str:
     """
     scope, settings = connection.scope, context_of(connection).runtime.settings
     path = base_of(scope, settings.prefix) + name if name else f"{_above(connection)}{PREFIX[1:]}"
-    return _with_query(path, query)
+    return with_query(path, query)
 
 
 def console(connection: HTTPConnection, name: str = "", **query: str | None) -> str:
     """Returns the address of the page `name` of the console, as `page` does."""
     path = console_folder(connection) + name if name else f"{_above(connection)}{CONSOLE[1:]}"
-    return _with_query(path, query)
+    return with_query(path, query)
 
 
 def console_folder(connection: HTTPConnection) -> str:
@@ -115,7 +122,8 @@ def _depth(scope: Scope, prefix: str) -> int:
     return raw.count(b"/") - above - 1
 
 
-def _with_query(path: str, query: Mapping[str, str | None]) -> str:
+def with_query(path: str, query: Mapping[str, str | None]) -> str:
+    """Returns `path` with those parameters that are neither None nor empty."""
     given = {key: value for key, value in query.items() if value}
     return f"{path}?{urlencode(given)}" if given else path
 

@@ -148,6 +148,7 @@ _FORMS: Mapping[str, str] = {
     "prove": "signin",
     "check-mail": "signin",
     "sign-in/enrol": "signin",
+    "sign-in/address": "signin",
     "devices": "account",
     "security": "account",
     "security/password": "account",

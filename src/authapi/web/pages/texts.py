@@ -137,19 +137,35 @@ OUTCOMES: Mapping[str, str] = {
     "console": "The console opens only after a second step. Add one here, and open it again.",
     "console-closed": "The console opens only after a second step, and this service has none. "
     "Its operator allows them with AUTHAPI_MFA.",
+    "connected": "That account signs you in from now on.",
     "created": "Your account is ready. Sign in with your password.",
     "deleted": "Your account is deleted.",
     "disowned": "This login has ended. The attacker may know your password, so choose a new one "
     "now: all devices are then signed out, and all access tokens stop working.",
     "ended": "You were signed out. Sign in to go on.",
     "expired": "The sign-in took too long. Begin again.",
+    "identity-taken": "That account is connected to another account here. Nothing was changed.",
     "invited": "Welcome. Sign in with the password that you have chosen.",
+    "inactive-account": "This account is deactivated. Contact the operator of this service.",
+    "link-required": "There is an account with the e-mail address of that account. Sign in as you "
+    "did before, and connect the other one then.",
+    "login-flow-invalid": "This sign-in was not begun in this browser, has taken too long, or is "
+    "over already. Begin again.",
     "no-cookie": "Your browser did not keep the cookie. Allow cookies for this site and try again.",
     "proved": "Thank you. You can go on.",
+    "provider-answer-refused": "The answer of the other website was not accepted. Try again, or "
+    "sign in another way.",
+    "provider-failed": "You could not be signed in with that account. Sign in another way.",
+    "provider-refused": "The other website did not sign you in. Try again or sign in another way.",
+    "provider-unavailable": "The other website does not answer. Try again later, or sign in "
+    "another way.",
+    "registration-closed": "Accounts are made by invitation, and none is connected to that one.",
     "reset": "Your password is changed. Sign in with the new one.",
     "sent": "If there is an account with this address, an e-mail is on its way.",
     "sent-again": "If the address can have an account, another e-mail is on its way.",
+    "session-changed": "Your sign-in has changed meanwhile. Nothing was connected. Try again.",
     "signed-out": "You are signed out.",
+    "too-many-attempts": "Too many attempts. Try again later.",
     "taken-over": "Your e-mail address is confirmed. An e-mail to choose a password is on its way.",
     "undone": "Your account has its previous e-mail address again. An e-mail to choose a password "
     "is on its way.",
@@ -167,7 +183,14 @@ TOO_MANY = (
 ATTEMPTS_LEFT = ("%(num)s attempt is left.", "%(num)s attempts are left.")
 """The sentence about a second step, for one attempt and for several."""
 
-PROBLEMS = frozenset({"console", "console-closed", "expired", "no-cookie"})
+PROBLEMS = frozenset(
+    {
+        *("console", "console-closed", "expired", "no-cookie"),
+        *("identity-taken", "inactive-account", "link-required"),
+        *("login-flow-invalid", "provider-answer-refused", "provider-failed", "provider-refused"),
+        *("provider-unavailable", "registration-closed", "session-changed", "too-many-attempts"),
+    }
+)
 """The outcomes that are no success."""
 
 

@@ -16,6 +16,7 @@ from authapi.web.resolver import identity_if_configured
 from authapi.web.routing import ProtectedRoute
 from authapi.web.schemas.event import EventOut
 from authapi.web.schemas.factors.overview import FactorsOut
+from authapi.web.schemas.federation.flows import LinkedIdentityOut
 from authapi.web.schemas.session import SessionOut
 from authapi.web.schemas.token import PersonalTokenOut
 from authapi.web.schemas.user import ExportOut, UserOut
@@ -30,7 +31,8 @@ _PAGE = 100
 
 @router.get("/export", response_model=ExportOut, responses=problems(401, 404, 429, 503))
 async def export_account(identity: Owner, request: Request) -> Download:
-    """Export all data of your account as JSON: account, logins, tokens, second factors and events.
+    """Export all data of your account as JSON: account, logins, tokens, second factors,
+    linked identities and events.
 
     The file contains no secrets and no hashes. It is streamed. If your session or account ends
     during the export, the file stops early, and is not valid JSON.
@@ -54,6 +56,10 @@ async def export_file(request: Request, identity: Identity, *, name: str) -> Dow
             PersonalTokenOut.of(token) for token in await services.tokens.personal.list_of(user_id)
         ],
         factors=FactorsOut.of(await services.factors.changes.overview(identity.user)),
+        identities=[
+            LinkedIdentityOut.of(linked)
+            for linked in await services.federation.links.list_of(user_id)
+        ],
         events=[],
     )
     own_events = EventFilter(user_id=user_id)

@@ -20,10 +20,12 @@ from authapi.web.routes import (
 from authapi.web.routes.admin import access as admin_access
 from authapi.web.routes.admin import events as admin_events
 from authapi.web.routes.admin import factors as admin_factors
+from authapi.web.routes.admin import identities as admin_identities
 from authapi.web.routes.admin import stats as admin_stats
 from authapi.web.routes.admin import users as admin_users
 from authapi.web.routes.factors import changes, passkeys
 from authapi.web.routes.factors import well_known as factor_pages
+from authapi.web.routes.federation import callback, exchange, identities, link, start
 from authapi.web.routes.login import enrolment, passkey, password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
 from authapi.web.routes.pages import enrolment as enrolment_page
@@ -43,6 +45,7 @@ from authapi.web.routes.pages.account import (
     data,
     devices,
     profile,
+    providers,
     security,
 )
 from authapi.web.routes.pages.account import passkeys as passkey_pages
@@ -54,6 +57,7 @@ from authapi.web.routes.pages.console import keys as console_keys
 from authapi.web.routes.pages.console import mail as console_mail
 from authapi.web.routes.pages.console import status as console_status
 from authapi.web.routes.pages.console import webhooks as console_webhooks
+from authapi.web.routes.pages.federation import address
 from authapi.web.routes.recovery import email_addresses, logins, passwords
 
 
@@ -75,6 +79,7 @@ UNITS: Mapping[str, APIRouter] = {
         sign_in.router,
         second_step.router,
         enrolment_page.router,
+        address.router,
         sign_up.router,
         sign_out.router,
         prove.router,
@@ -84,6 +89,7 @@ UNITS: Mapping[str, APIRouter] = {
         security.router,
         authenticator.router,
         passkey_pages.router,
+        providers.router,
         devices.router,
         token_pages.router,
         activity.router,
@@ -101,6 +107,10 @@ UNITS: Mapping[str, APIRouter] = {
         console_entry.router,
     ),
     "login": _joined(password.router, second_factor.router, enrolment.router, passkey.router),
+    # The path of an exchange is also that of a provider of this name.
+    "federation": _joined(
+        exchange.router, start.router, callback.router, identities.router, link.router
+    ),
     "grants": grants.router,
     "revocation": revocation.router,
     "introspection": introspection.router,
@@ -116,6 +126,7 @@ UNITS: Mapping[str, APIRouter] = {
         admin_users.router,
         admin_access.router,
         admin_factors.router,
+        admin_identities.router,
         admin_events.router,
         admin_stats.router,
     ),
@@ -128,6 +139,22 @@ PAGES = frozenset({"pages", "signin", "account", "console"})
 """The units of pages."""
 PAGE_FILES = files.router
 """The files of the pages. Any of their units needs them."""
+
+
+_OF_PROVIDERS = frozenset(
+    id(route) for router in (address.router, providers.router) for route in router.routes
+)
+"""The pages of logins at other providers."""
+
+
+def remove_provider_routes(units: dict[str, APIRouter]) -> None:
+    """Removes the routes and the pages of logins at other providers from `units`."""
+    units.pop("federation", None)
+    for name in PAGES.intersection(units):
+        kept = [route for route in units[name].routes if id(route) not in _OF_PROVIDERS]
+        if len(kept) != len(units[name].routes):
+            units[name] = APIRouter()
+            units[name].routes.extend(kept)
 
 
 def remove_disabled_pages(units: dict[str, APIRouter], settings: Settings) -> None:

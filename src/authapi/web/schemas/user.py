@@ -8,6 +8,7 @@ from pydantic import Field, SerializeAsAny
 from authapi.domain.user import User, UserWithProfile
 from authapi.web.schemas.event import EventOut
 from authapi.web.schemas.factors.overview import FactorsOut
+from authapi.web.schemas.federation.flows import LinkedIdentityOut
 from authapi.web.schemas.fields import (
     Input,
     Name,
@@ -97,4 +98,7 @@ class ExportOut(Output):
     sessions: Annotated[list[SessionOut], Field(description="The active login sessions.")]
     tokens: list[PersonalTokenOut]
     factors: Annotated[FactorsOut, Field(description="The second factors, without secrets.")]
+    identities: Annotated[
+        list[LinkedIdentityOut], Field(description="The people at providers who may log in.")
+    ]
     events: list[EventOut]

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.crypto.secrets import SecretHash
 from authapi.domain.factors.values import LoginTicket, TicketPurpose
+from authapi.domain.federation.proof import FederatedProof
 from authapi.storage.models import Tables
 from authapi.storage.tables.statements import delete_expired
 
@@ -25,6 +26,7 @@ _COLUMNS = (
     "attempts",
     "created_at",
     "expires_at",
+    "federated",
 )
 
 
@@ -59,6 +61,7 @@ class LoginTicketTable:
                 browser_hash=browser,
                 created_at=ticket.created_at,
                 expires_at=ticket.expires_at,
+                federated=None if ticket.federated is None else ticket.federated.as_json(),
             )
         )
 
@@ -134,14 +137,19 @@ class LoginTicketTable:
 def _ticket(row: Sequence[Any] | None) -> LoginTicket | None:
     if row is None:
         return None
-    key, user_id, purpose, strategy, remember, scopes, amr, *rest = row
+    key, user_id, purpose, strategy, remember, scopes, amr, version, attempts, *rest = row
+    created_at, expires_at, federated = rest
     return LoginTicket(
-        key,
-        user_id,
-        TicketPurpose(purpose),
-        strategy,
-        remember,
-        None if scopes is None else frozenset(scopes),
-        tuple(amr),
-        *rest,
+        id=key,
+        user_id=user_id,
+        purpose=TicketPurpose(purpose),
+        strategy=strategy,
+        remember=remember,
+        scopes=None if scopes is None else frozenset(scopes),
+        amr=tuple(amr),
+        credentials_version=version,
+        attempts=attempts,
+        created_at=created_at,
+        expires_at=expires_at,
+        federated=None if federated is None else FederatedProof.of_json(federated),
     )

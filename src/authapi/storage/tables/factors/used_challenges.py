@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.domain.factors.passkeys import UsedChallenge
@@ -30,6 +31,12 @@ class UsedChallengeTable:
             .returning(self._table.c.digest)
         )
         return added is not None
+
+    async def has(self, digest: bytes) -> bool:
+        """Whether the challenge with this digest was used."""
+        found = self._table.c.digest == digest
+        statement = sa.select(sa.exists().where(found))
+        return bool(await self._connection.scalar(statement))
 
     async def prune(self, *, now: datetime, limit: int) -> int:
         """Deletes up to `limit` expired challenges; returns their number."""

@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 from authapi.clock import now
 from authapi.domain.events import REFUSALS, Event, EventType
 from authapi.domain.factors.values import FactorMethod
+from authapi.domain.federation.proof import FED
 from authapi.web.pages.account.device_names import client_name
 from authapi.web.pages.reader import language_of
 from authapi.web.pages.site import Site, site_of
@@ -58,6 +59,9 @@ EVENTS: Mapping[EventType, str] = {
     EventType.SECOND_FACTOR_REFUSED: "The second step of a sign-in was refused: the password was "
     "right",
     EventType.PASSKEY_REFUSED: "A passkey was refused",
+    EventType.IDENTITY_LINKED: "An account at another website was connected",
+    EventType.IDENTITY_UNLINKED: "An account at another website was disconnected",
+    EventType.FEDERATED_LOGIN_REFUSED: "A sign-in with an account at another website was refused",
     EventType.SESSION_ENDED: "A device was signed out",
     EventType.SESSIONS_ENDED: "Devices were signed out",
     EventType.ALL_SESSIONS_ENDED: "All devices of all accounts were signed out",
@@ -77,7 +81,13 @@ EVENTS: Mapping[EventType, str] = {
 }
 
 _BY_MEMBER: Mapping[EventType, tuple[str, Mapping[object, str]]] = {
-    EventType.LOGIN: ("amr", {FactorMethod.PASSKEY.amr: "Signed in with a passkey"}),
+    EventType.LOGIN: (
+        "amr",
+        {
+            FactorMethod.PASSKEY.amr: "Signed in with a passkey",
+            FED: "Signed in with an account at another website",
+        },
+    ),
     EventType.FACTOR_ADDED: (
         "method",
         {

@@ -41,6 +41,8 @@ FLASHES: Mapping[str, str] = {
     "factors-none": "The account has no second step.",
     "factors-reset": "The second steps are removed and all sign-ins ended. The owner was told by "
     "e-mail.",
+    "identity-gone": "That account was disconnected already.",
+    "identity-removed": "That account is disconnected, and what it signed in has ended.",
     "invited-again": "Another invitation is on its way.",
     "key-gone": "That key was retired already.",
     "key-retired": "That key is retired. Tokens that it signed are refused.",

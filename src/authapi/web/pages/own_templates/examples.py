@@ -17,12 +17,15 @@ from authapi.web.pages.own_templates.console_examples import OF_CONSOLE
 from authapi.web.pages.own_templates.values import (
     EMAIL,
     TEXT,
+    connected_example,
     device_example,
     events_example,
     factors_example,
     form_example,
+    identity_example,
     needs_example,
     passkey_example,
+    providers_example,
     session_example,
     token_example,
     user_example,
@@ -100,6 +103,8 @@ _OF_ACCOUNT: Mapping[str, Callable[[bool], Values]] = {
         "can_add": full,
         "needs_confirmation": full,
         "offers_passkeys": full,
+        "connected": connected_example(is_full=full),
+        "connectable": [("google", "Google")] if full else [],
         "events": events_example(is_full=full),
     },
     "password": lambda full: {
@@ -123,6 +128,16 @@ _OF_ACCOUNT: Mapping[str, Callable[[bool], Values]] = {
         "passkey": passkey_example(is_full=full),
         "needs": needs_example(is_full=full),
         "is_removal": full,
+    },
+    "provider": lambda full: {
+        "key": "google",
+        "provider": "Google",
+        "needs": needs_example(is_full=full),
+    },
+    "identity": lambda full: {
+        "identity": identity_example(is_full=full),
+        "provider": "Google",
+        "needs": needs_example(is_full=full),
     },
     "devices": lambda full: {
         "devices": [device_example(kind, is_full=full) for kind in SessionKind],
@@ -179,6 +194,7 @@ _OF_SIGN_IN: Mapping[str, Callable[[bool], Values]] = {
         "focus": "password" if full else "email",
         "has_passkeys": full,
         "unknown": [{"id": "x", "rp": "example.com"}] if full else [],
+        "providers": providers_example(is_full=full),
     },
     "signed-in": lambda full: {"email": EMAIL, "next": "/" if full else None},
     "second-step": lambda full: {"has_app": full, "has_codes": True, "has_passkey": full},
@@ -186,7 +202,10 @@ _OF_SIGN_IN: Mapping[str, Callable[[bool], Values]] = {
     "enrol-app": lambda full: _KEY if full else {**_KEY, "qr": None},
     "enrol-confirm": lambda _: {},
     "enrol-codes": lambda _: {"go_on": "sign-in", **_CODES},
-    "sign-up": lambda full: {"identifier": "both" if full else "email"},
+    "sign-up": lambda full: {
+        "identifier": "both" if full else "email",
+        "providers": providers_example(is_full=full),
+    },
     "sign-up-closed": lambda _: {},
     "check-mail": lambda full: {
         "sent_to": "u***@example.com" if full else None,
@@ -199,7 +218,10 @@ _OF_SIGN_IN: Mapping[str, Callable[[bool], Values]] = {
         "needs": needs_example(is_full=full, password=True),
         "has_password": full,
         "has_passkey": True,
+        "providers": [("google", "Google")] if full else [],
     },
+    "address": lambda full: {"confirms": full},
+    "going": lambda _: {"url": "https://example.com/login", "provider": "Google"},
 }
 """The pages that an installation has only together with the page to sign in."""
 
@@ -221,6 +243,7 @@ _OTHERS: Mapping[str, Callable[[bool], Values]] = {
         "is_owner": not full,
         "email": EMAIL,
         "can_take_over": full,
+        "has_ticket": full,
     },
     **dict.fromkeys(("reset", "undo", "disown", "invitation"), lambda _: {"account": EMAIL}),
 }

@@ -8,10 +8,12 @@ from authapi.crypto.ids import new_id
 from authapi.domain.client import Client
 from authapi.domain.factors.passkeys import Passkey
 from authapi.domain.factors.values import RecoveryCodesLeft, TOTPFactor
+from authapi.domain.federation.person import LinkedIdentity
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.services.factors.changes import AccountFactors
 from authapi.web.pages.account.event_texts import EventLine
+from authapi.web.pages.account.providers import ConnectedAccount, ProviderButton
 from authapi.web.pages.rendering import Form
 
 EMAIL = "user@example.com"
@@ -119,6 +121,34 @@ def events_example(*, is_full: bool) -> list[EventLine]:
         EventLine(new_id(), now(), "Signed in", place, is_refused=True, asks_owner=True),
         EventLine(new_id(), now(), "Signed in", "", is_refused=False, asks_owner=False),
     ]
+
+
+def providers_example(*, is_full: bool) -> list[ProviderButton]:
+    """Returns the buttons of other providers; none in the fewest."""
+    return [ProviderButton("google", "Google", "login/with/google")] if is_full else []
+
+
+def identity_example(*, is_full: bool) -> LinkedIdentity:
+    """Returns an account at a provider."""
+    return LinkedIdentity(
+        id=new_id(),
+        user_id=new_id(),
+        provider="google",
+        issuer="https://accounts.google.com",
+        subject="1",
+        email=EMAIL if is_full else None,
+        email_verified=is_full,
+        name="Example User" if is_full else None,
+        created_at=now(),
+        last_login_at=now() if is_full else None,
+    )
+
+
+def connected_example(*, is_full: bool) -> list[ConnectedAccount]:
+    """Returns the connected accounts; none in the fewest."""
+    if not is_full:
+        return []
+    return [ConnectedAccount(identity_example(is_full=it), "Google") for it in (True, False)]
 
 
 def needs_example(*, is_full: bool, password: bool = False) -> SimpleNamespace:

@@ -15,17 +15,19 @@ from starlette.responses import Response
 
 from authapi.domain.email_token import Purpose
 from authapi.domain.identity import Identity
-from authapi.errors import InvalidOneTimeSecret
+from authapi.errors import InvalidOneTimeSecret, LoginExpired
 from authapi.services import Services
 from authapi.services.accounts.email_tokens import MailedLink
 from authapi.services.revalidation import has_session_ended
 from authapi.web.context import context_of
+from authapi.web.federation.ticket_cookie import discard_ticket, read_ticket
 from authapi.web.middleware.link_secrets import link_secret
 from authapi.web.pages import addresses
 from authapi.web.pages.address_cookie import keep_address
 from authapi.web.pages.names import optional_name
 from authapi.web.pages.reader import named_language
 from authapi.web.pages.rendering import EMPTY, Form, render, see_other, sentence
+from authapi.web.routes.pages.federation.address import go_on
 from authapi.web.routes.pages.flow import (
     OptionalCaller,
     Sent,
@@ -43,6 +45,8 @@ router = APIRouter(
 _MAX_TOKEN_LENGTH = 200
 _WITHOUT_PASSWORD = "without_password"
 """Value of the second button of the page `confirm`."""
+_WITH_PROVIDER = "with_provider"
+"""Value of the button that completes a login at a provider, which waits in this browser."""
 _AGAIN = "again"
 """Value of the button that sends another mail."""
 
@@ -63,11 +67,16 @@ class _Redemption:
         return context_of(self.request).runtime.services
 
 
-async def _confirm(it: _Redemption) -> str:
+async def _confirm(it: _Redemption) -> str | Response:
     changes = it.services.accounts.email_changes
     if it.sent.get("action") == _WITHOUT_PASSWORD:
         await changes.confirm_email(it.token, entered_email=typed_address(it.request, it.sent))
         return "taken-over"
+    ticket = read_ticket(it.request)
+    if it.sent.get("action") == _WITH_PROVIDER and ticket is not None:
+        federation = it.services.federation
+        found = await federation.addresses.confirm(ticket, it.token, request=it.request)
+        return await go_on(it.request, found)
     password = it.sent.get("password") or None
     if password is None and it.caller is None:
         # Without this check, submitting an empty field by mistake would remove the content of the
@@ -105,8 +114,8 @@ class _Page:
     """A page behind a link."""
 
     purposes: tuple[Purpose, ...]
-    act: Callable[[_Redemption], Awaitable[str]]
-    """Performs the form, and returns the outcome."""
+    act: Callable[[_Redemption], Awaitable[str | Response]]
+    """Performs the form, and returns the outcome, or the response that leads on."""
     fields: Mapping[str, str]
     """The fields that codes of errors are about."""
     sets_password: bool = False
@@ -155,6 +164,8 @@ def _add_routes(name: str, page: _Page) -> None:
         async def act() -> Response:
             link = await _find(request, token, page)
             outcome = await page.act(_Redemption(request, sent, token, link, caller))
+            if isinstance(outcome, Response):
+                return outcome
             if caller is not None and await has_session_ended(services.database, caller):
                 context_of(request).discard(caller)
             return _lead_on(request, name, page, outcome, link)
@@ -163,6 +174,9 @@ def _add_routes(name: str, page: _Page) -> None:
             return await perform(request, sent, act, show_again, fields=page.fields)
         except InvalidOneTimeSecret:
             return _show_dead(request, name)
+        except LoginExpired:  # of the provider
+            location = addresses.page(request, "sign-in", done="expired")
+            return see_other(location, headers=discard_ticket(request))
 
     router.add_api_route(f"/{name}", show, methods=["GET"])
     router.add_api_route(f"/{name}", submit, methods=["POST"])
@@ -190,6 +204,8 @@ def _show_form(
     if name == "confirm":
         values["is_owner"] = caller is not None and caller.user.id == link.user_id
         values["email"] = link.email
+        # A mail scanner has no cookie, so the form needs no typed input.
+        values["has_ticket"] = read_ticket(request) is not None
         values["can_take_over"] = link.purpose is Purpose.CONFIRM
     return render(request, name, status=status, form=form, **values)
 

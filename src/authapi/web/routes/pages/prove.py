@@ -3,12 +3,15 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from authapi.domain.federation.flow import FlowIntent
 from authapi.web.pages import addresses
+from authapi.web.pages.account.providers import linked_to, proving
 from authapi.web.pages.rendering import EMPTY, Form, see_other
 from authapi.web.routes.pages.account.caller import Caller
 from authapi.web.routes.pages.account.passkeys import offers_passkeys
 from authapi.web.routes.pages.account.sudo import PROOF_FIELDS, needs_of, prove, prove_passkey
 from authapi.web.routes.pages.credentials import FIELD, assertion_of
+from authapi.web.routes.pages.federation.going import lead_to_provider
 from authapi.web.routes.pages.flow import OptionalCaller, perform, receive
 from authapi.web.routing import AuthAPIRoute
 
@@ -42,6 +45,10 @@ async def prove_again(request: Request, identity: OptionalCaller) -> Response:
         return await _show(caller, Form({"next": wanted or ""}, form.errors, form.problem), status)
 
     async def act() -> Response:
+        if sent.get("provider"):
+            return await lead_to_provider(
+                request, identity, sent.get("provider"), FlowIntent.STEP_UP, wanted
+            )
         if sent.get(FIELD):
             await prove_passkey(caller, assertion_of(sent))
         else:
@@ -55,6 +62,7 @@ async def _show(caller: Caller, form: Form = EMPTY, status: int = 200) -> Respon
     user, services = caller.identity.user, caller.services
     state = await services.accounts.passwords.state(user.id)
     factors = await services.factors.changes.overview(user)
+    linked = await linked_to(caller.runtime, user.id)
     return caller.render(
         "prove",
         status=status,
@@ -63,4 +71,5 @@ async def _show(caller: Caller, form: Form = EMPTY, status: int = 200) -> Respon
         needs=needs_of(caller),
         has_password=state.is_set,
         has_passkey=bool(factors.passkeys) and offers_passkeys(caller.runtime),
+        providers=proving(caller.runtime, linked),
     )

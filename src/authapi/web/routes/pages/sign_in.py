@@ -16,6 +16,7 @@ from authapi.errors import (
 from authapi.services.factors.webauthn.relying_party import is_available, relying_party_of
 from authapi.web.context import context_of
 from authapi.web.pages import addresses
+from authapi.web.pages.account.providers import provider_buttons
 from authapi.web.pages.address_cookie import forget_address, keep_address, kept_address
 from authapi.web.pages.rendering import EMPTY, Form, Headers, masked, render, see_other, sentence
 from authapi.web.routes.login.passkey import prove_passkey
@@ -176,6 +177,7 @@ def _show(
         sign_up=addresses.page(request, "sign-up", next=form.values.get("next")),
         focus="password" if form.problem else "email",
         has_passkeys=offers_passkeys(request),
+        providers=provider_buttons(request, addresses.wanted(request, form.values.get("next"))),
         # The script has the browser forget a passkey that no account has.
         unknown=[{"id": it, "rp": relying_party_of(settings).id} for it in unknown],
     )

@@ -14,6 +14,7 @@ from authapi.errors import (
 )
 from authapi.web.context import context_of
 from authapi.web.pages import addresses
+from authapi.web.pages.account.providers import provider_buttons
 from authapi.web.pages.address_cookie import keep_address, kept_address
 from authapi.web.pages.names import optional_name
 from authapi.web.pages.reader import language_of
@@ -134,6 +135,7 @@ def _show(request: Request, form: Form = EMPTY, status: int = 200) -> Response:
         status=status,
         form=form,
         identifier=settings.login_identifier,
+        providers=provider_buttons(request, addresses.wanted(request, form.values.get("next"))),
     )
 
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from authapi.domain.email_address import parse_email
 from authapi.errors import MailDisabled
 from authapi.web.pages.account.event_texts import event_lines
+from authapi.web.pages.account.providers import connectable, connected, linked_to
 from authapi.web.pages.rendering import EMPTY, Form
 from authapi.web.resolver import identity_if_configured
 from authapi.web.routes.pages.account.caller import Caller, sent, shown
@@ -30,6 +31,7 @@ async def show_security(caller: Caller) -> Response:
     """Show what protects the account, and what happened last."""
     services, user = caller.services, caller.identity.user
     factors = await services.factors.changes.overview(user)
+    linked = await linked_to(caller.runtime, user.id)
     events = await services.audit.page(user.id, before=None, limit=_EVENTS)
     return caller.render(
         "security",
@@ -38,6 +40,8 @@ async def show_security(caller: Caller) -> Response:
         can_add=services.settings.mfa != "off",
         needs_confirmation=services.settings.sends_mail and user.email_confirmed_at is None,
         offers_passkeys=offers_passkeys(caller.runtime),
+        connected=connected(caller.runtime, linked),
+        connectable=connectable(caller.runtime, linked),
         events=event_lines(caller.request, events),
     )
 

@@ -21,8 +21,8 @@ from time import monotonic
 from authapi.crypto.jwk import VerifyingKey
 from authapi.errors import ConfigurationError, IssuerUnavailable
 from authapi.outbound.http_client import RequestFailed
-from authapi.verify.backoff import Backoff
-from authapi.verify.metadata import KeySource, Published
+from authapi.outbound.issuers.backoff import Backoff
+from authapi.outbound.issuers.metadata import KeySource, Published
 
 _log = logging.getLogger("authapi.verify")
 

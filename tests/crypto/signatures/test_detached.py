@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from authapi.crypto.detached_signatures import load_p256_public_key
+from authapi.crypto.signatures.detached import load_p256_public_key
 from authapi.errors import SignatureMismatch, UnsupportedKey
 from tests.web.scanners import Scanner
 

@@ -1,0 +1,1 @@
+"""Signatures that are not those of access tokens."""

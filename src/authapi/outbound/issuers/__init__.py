@@ -1,0 +1,1 @@
+"""The metadata and the keys that other issuers publish."""

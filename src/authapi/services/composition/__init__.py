@@ -1,0 +1,1 @@
+"""Groups of services, as `Services` creates them."""

@@ -1,0 +1,99 @@
+"""Logins of people whose provider gives no address that an account can be created with.
+
+Such a login waits in a sealed text, the ticket: the database has nothing of it. The person enters
+an address. With open registration, the account is created at once. With `registration=confirm`, the
+usual mail goes there; its link together with the ticket proves that one person has the identity and
+reads the mail. Neither is enough alone: an attacker could enter the address of another person, who
+follows the link.
+"""
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from authapi.clock import now
+from authapi.crypto import base64url
+from authapi.crypto.encryption import Cipher
+from authapi.domain.federation.flow import Flow
+from authapi.domain.federation.person import NO_CLAIMS, Person
+from authapi.domain.federation.proof import person_as_json, person_of_json
+from authapi.errors import DecryptionFailed, EmailNeeded, LoginExpired
+
+TICKET_USE = "federation tickets 1"
+"""The use of the cipher of tickets, which gives it a key of its own."""
+LIFETIME = timedelta(hours=1)
+"""How long a ticket works: a mail may take a while."""
+_CONTEXT = "email ticket"
+_MAX_CLAIMS = 1500
+"""Of the compressed claims of a person in a ticket, in bytes: a cookie has room for 4096."""
+_MAX_TICKET = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTicket:
+    """What a login waits with."""
+
+    person: Person
+    """Without claims if they are too long for a ticket."""
+    strategy: str
+    remember: bool
+    continue_to: str | None
+    state: str
+    """The `state` of the flow: it is used up with the login."""
+    expires_at: datetime
+
+
+class EmailTickets:
+    """Seals and opens tickets."""
+
+    def __init__(self, cipher: Callable[[], Cipher]) -> None:
+        self._cipher = cipher
+
+    def needed(self, person: Person, flow: Flow) -> EmailNeeded:
+        """Returns the refusal with a ticket for this login."""
+        expires_at = now() + LIFETIME
+        members = {
+            "person": person_as_json(_bounded(person)),
+            "strategy": flow.strategy,
+            "remember": flow.remember,
+            "continue": flow.continue_to,
+            "state": flow.state,
+            "expires_at": expires_at.isoformat(),
+        }
+        sealed = self._cipher().encrypt(_packed(members), context=_CONTEXT)
+        text = base64url.encode(sealed)
+        return EmailNeeded(ticket=text, expires_at=expires_at)
+
+    def open(self, ticket: str) -> OpenedTicket:
+        """Returns what a ticket has. Raises LoginExpired if it is not valid any longer."""
+        if len(ticket) > _MAX_TICKET:
+            raise LoginExpired
+        try:
+            sealed = base64url.decode(ticket)
+            plaintext = self._cipher().decrypt(sealed, context=_CONTEXT)
+        except (DecryptionFailed, ValueError):
+            raise LoginExpired from None
+        members = json.loads(zlib.decompress(plaintext))
+        expires_at = datetime.fromisoformat(members["expires_at"])
+        if expires_at <= now():
+            raise LoginExpired
+        return OpenedTicket(
+            person=person_of_json(members["person"]),
+            strategy=members["strategy"],
+            remember=members["remember"],
+            continue_to=members["continue"],
+            state=members["state"],
+            expires_at=expires_at,
+        )
+
+
+def _packed(members: object) -> bytes:
+    return zlib.compress(json.dumps(members, separators=(",", ":")).encode(), 9)
+
+
+def _bounded(person: Person) -> Person:
+    """Returns `person` without claims if they are too long."""
+    is_short = len(_packed(dict(person.claims))) <= _MAX_CLAIMS
+    return person if is_short else replace(person, claims=NO_CLAIMS)

@@ -1,0 +1,48 @@
+"""The single use of flows, tickets and codes."""
+
+import hashlib
+from datetime import datetime
+
+from authapi.clock import now
+from authapi.domain.factors.passkeys import UsedChallenge
+from authapi.domain.federation.flow import Flow, FlowIntent
+from authapi.domain.federation.person import Person
+from authapi.domain.identity import Identity
+from authapi.errors import LoginFlowInvalid
+from authapi.storage import Database
+
+
+def check_flow(
+    flow: Flow, intent: FlowIntent, person: Person, identity: Identity | None = None
+) -> None:
+    """Checks that `flow` is for `intent`, and has led to the provider of `person`.
+
+    With `identity`, also that the same account and session has begun it. Raises LoginFlowInvalid.
+    """
+    is_own = identity is None or (
+        flow.user_id == identity.user.id and flow.session_id == identity.session_id
+    )
+    is_current = flow.expires_at > now()
+    if flow.intent is not intent or person.provider != flow.provider:
+        raise LoginFlowInvalid
+    if not is_own or not is_current:
+        raise LoginFlowInvalid
+
+
+def once_of(flow: Flow) -> UsedChallenge:
+    """Returns what the end of a flow uses up: the hash of its `state`."""
+    return used_text(flow.state, flow.expires_at)
+
+
+async def is_used(database: Database, flow: Flow) -> bool:
+    """Whether a login or a link has used a flow up.
+
+    Raises StorageUnavailable if the database does not answer.
+    """
+    async with database.read() as store:
+        return await store.used_challenges.has(once_of(flow).digest)
+
+
+def used_text(text: str, expires_at: datetime) -> UsedChallenge:
+    """Returns what using `text` up stores, until it expires: its hash."""
+    return UsedChallenge(hashlib.sha256(text.encode()).digest(), expires_at)

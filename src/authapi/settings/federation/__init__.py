@@ -1,0 +1,1 @@
+"""Settings of logins at other providers."""

@@ -1,0 +1,1 @@
+"""Routes of logins at other providers."""

@@ -1,0 +1,1 @@
+"""Pages on the way to another provider, and on the way back."""

@@ -1,0 +1,1 @@
+"""Models of logins at other providers."""
