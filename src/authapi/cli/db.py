@@ -16,6 +16,7 @@ from authapi.errors import ConfigurationError
 from authapi.services.keys.secret import prepare_data_dir
 from authapi.storage import migrations
 from authapi.storage.names import TableNames
+from authapi.storage.schema.revisions import number, oldest_code
 
 app = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 
@@ -63,9 +64,12 @@ def downgrade(
 
 @app.command()
 def current() -> None:
-    """Print the current revision of the database."""
+    """Print the current revision of the database, and which code may run beside it."""
     url, names = _place()
-    print(migrations.current(url, names=names) or "nothing")
+    revision = migrations.current(url, names=names)
+    print(revision or "nothing")
+    if revision is not None and (oldest := oldest_code(revision)) != number(revision):
+        print(f"Code from {oldest} on may run beside it.")
 
 
 @app.command()

@@ -20,21 +20,24 @@ from authapi.settings import Settings
 from authapi.storage import migrations
 from authapi.storage.names import TableNames
 from authapi.storage.postgres import privileges
+from authapi.storage.schema.revisions import is_newer, require_usable
 
 _EVENT_WINDOW = timedelta(days=1)
 """How far back events are counted."""
 
 
 def check_database(subject: Subject) -> Iterator[Finding]:
-    """Whether the database is reachable, and has the schema of this release."""
+    """Whether the database is reachable, and has a schema that this release can use."""
     settings = subject.settings
 
     def check() -> str:
         url = settings.resolved_database_url
         if settings.database_url is None and not settings.data_dir.exists():
             return "SQLite, not created yet: authapi serve creates it"
-        migrations.require_current(url, names=TableNames.of(settings))
-        return f"reachable, schema at {migrations.head()}"
+        revision = migrations.current(url, names=TableNames.of(settings))
+        require_usable(revision)
+        newer = f", newer than {migrations.head()} and usable" if is_newer(revision) else ""
+        return f"reachable, schema at {revision}{newer}"
 
     finding = run_check("database", check)
     if settings.migrates and finding.verdict == "error" and _is_reachable(settings):
