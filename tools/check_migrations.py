@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 AUTHAPI = Path(sys.executable).with_name("authapi")
@@ -86,7 +86,7 @@ def check_sources(sources: dict[str, str]) -> list[str]:
 
 
 def _check(
-    tree: ast.Module, constants: dict[str, object], number: str, oldest: str
+    tree: ast.Module, constants: Mapping[str, object], number: str, oldest: str
 ) -> Iterator[str]:
     upgrade = next(
         (

@@ -50,8 +50,10 @@ def chain(body: str, *, revision: str = "0006_beside_0005", extra: str = "") -> 
         'op.add_column(users, sa.Column("a", sa.Integer(), server_default="0", nullable=False))',
         'op.add_column(users, sa.Column("a", sa.Boolean(), server_default=sa.false()))',
         'build_index("ix", users, ["id"])',
-        'op.add_column(users, sa.Column("a", sa.Uuid()), if_not_exists=is_repeatable())\n'
-        'build_index("ix", users, ["a"])\nop.add_column(users, sa.Column("b", sa.Uuid()))',
+        (
+            'op.add_column(users, sa.Column("a", sa.Uuid()), if_not_exists=is_repeatable())\n'
+            'build_index("ix", users, ["a"])\nop.add_column(users, sa.Column("b", sa.Uuid()))'
+        ),
     ],
 )
 def test_additive_migrations_are_accepted(tool: Any, body: str) -> None:

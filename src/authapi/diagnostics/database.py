@@ -40,7 +40,7 @@ def check_database(subject: Subject) -> Iterator[Finding]:
         return f"reachable, schema at {revision}{newer}"
 
     finding = run_check("database", check)
-    if settings.migrates and finding.verdict == "error" and _is_reachable(settings):
+    if settings.migrates and finding.verdict == "error" and _is_old(settings):
         start = "start authapi serve, which does it"
         remedy = start if finding.remedy is None else f"{finding.remedy}, or {start}"
         finding = Finding.advising("database", "warning", finding.fact, remedy)
@@ -89,12 +89,12 @@ def check_privileges(subject: Subject) -> Iterator[Finding]:
         yield Finding("privileges", "ok", "the database role has all required privileges")
 
 
-def _is_reachable(settings: Settings) -> bool:
+def _is_old(settings: Settings) -> bool:
     try:
-        migrations.current(settings.resolved_database_url, names=TableNames.of(settings))
+        found = migrations.current(settings.resolved_database_url, names=TableNames.of(settings))
     except AuthAPIError:
         return False
-    return True
+    return found is None or found in migrations.earlier()
 
 
 def _is_pooled(url: str) -> bool:

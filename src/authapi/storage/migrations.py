@@ -43,6 +43,23 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.runtime.migration import MigrationInfo
 
+__all__ = [
+    "DowngradePlan",
+    "OnStep",
+    "Step",
+    "check",
+    "connect",
+    "current",
+    "downgrade",
+    "downgrade_plan",
+    "earlier",
+    "head",
+    "is_pooled",
+    "require_current",
+    "require_writable",
+    "upgrade",
+]
+
 _CONNECT_TIMEOUT = 10
 """Seconds."""
 

@@ -37,5 +37,5 @@ async def require_ready(database: Database) -> None:
     try:
         require_usable(revision)
     except ConfigurationError as error:
-        _log.error("%s: %s", error, error.hint)
+        _log.error("%s", error)
         raise StorageUnavailable from error

@@ -8,8 +8,8 @@ from alembic import op
 from authapi.storage.names import TableNames
 
 _PATIENCE = 300
-"""Seconds that a build waits for each transaction that began before it, such as a dump. No statement
-of a service waits behind it."""
+"""Seconds that a build waits for each transaction that began before it, such as a dump. No
+statement of a service waits behind it."""
 
 _IS_VALID = sa.text(
     "SELECT i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
