@@ -16,7 +16,6 @@ from authapi.errors import ConfigurationError
 from authapi.services.keys.secret import prepare_data_dir
 from authapi.storage import migrations
 from authapi.storage.names import TableNames
-from authapi.storage.schema.revisions import number, oldest_code
 
 app = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 
@@ -68,7 +67,7 @@ def current() -> None:
     url, names = _place()
     revision = migrations.current(url, names=names)
     print(revision or "nothing")
-    if revision is not None and (oldest := oldest_code(revision)) != number(revision):
+    if revision is not None and (oldest := migrations.oldest_code(revision)) != revision:
         print(f"Code from {oldest} on may run beside it.")
 
 

@@ -35,7 +35,14 @@ from authapi.storage.schema.adoption import (
 )
 from authapi.storage.schema.command_connections import create_private, translated
 from authapi.storage.schema.lock_retries import only_migration, retry_locks
-from authapi.storage.schema.revisions import earlier, folder, head, is_newer, require_usable
+from authapi.storage.schema.revisions import (
+    earlier,
+    folder,
+    head,
+    is_newer,
+    oldest_code,
+    require_usable,
+)
 from authapi.storage.schema.writability import READ_ONLY_QUERY, noop_write
 from authapi.storage.urls import parse_url
 
@@ -55,6 +62,7 @@ __all__ = [
     "earlier",
     "head",
     "is_pooled",
+    "oldest_code",
     "require_current",
     "require_writable",
     "upgrade",
