@@ -73,7 +73,7 @@ async def test_40_releases_beside_each_other(
     chance: random.Random,
     tmp_path: Path,
 ) -> None:
-    url = cluster.create_database("upgrades")
+    url = cluster.create_database(f"upgrades_{chance.randrange(10**9)}")
     past = past_release(_BEGINNING, tmp_path / "past")
     following = tmp_path / "next"
     additive, removing = next_release(following)
