@@ -7,6 +7,7 @@ WORKDIR /build
 COPY requirements/run.txt requirements/
 RUN pip install --no-cache-dir --require-hashes -r requirements/run.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY tools/long_description.py tools/
 COPY alembic alembic
 COPY src src
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .

@@ -56,5 +56,5 @@ if "connection" in attributes:
     run(attributes["connection"], attributes["table_names"])
 else:
     settings = load_settings()
-    with connect(settings.resolved_database_url, writes=True) as new_connection:
+    with connect(settings.resolved_direct_url, writes=True) as new_connection:
         run(new_connection, TableNames.of(settings))

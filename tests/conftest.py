@@ -11,7 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from authapi import Settings, create_app
+from authapi import Settings, backoff, create_app
 from authapi.crypto import jwk
 from authapi.crypto.passwords import Cost, PasswordHasher
 from authapi.domain.signing_key import StoredKey
@@ -49,6 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "authapi", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
     hypothesis.settings.load_profile("authapi")
+    # Delays after failures have their full length; `tests/test_backoff.py` is about the rest.
+    pytest.MonkeyPatch().setattr(backoff, "randbelow", lambda _: 0)
     if config.getoption("--shared-analysis"):
         for name in ("routes", "settings", "statements"):
             config.pluginmanager.import_plugin(f"tests.shared_{name}")

@@ -18,6 +18,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from zipfile import ZipFile
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -26,6 +27,7 @@ from tools.sbom import ROOT, write_sbom
 BIN = Path(sys.executable).parent
 DIST = ROOT / "dist"
 LOWEST_PYTHON = (3, 11)
+_LINK = re.compile(r'(?:href|src)="([^"]*)"')
 _PYTHON = re.compile(r"python3\.(\d+)")
 # What must not change the result differs between both builds.
 _BUILDS: tuple[tuple[int, Mapping[str, str]], ...] = (
@@ -53,25 +55,31 @@ def main() -> int:
         action="store_true",
         help="accept changes that are not committed, and a version without a section of CHANGELOG",
     )
+    parser.add_argument(
+        "--output", type=Path, default=DIST, metavar="FOLDER", help="the folder, by default dist"
+    )
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="authapi-release-") as folder:
-            release(Path(folder), rehearse=arguments.rehearse)
+            release(Path(folder), arguments.output.resolve(), rehearse=arguments.rehearse)
     except RuntimeError as problem:
         print(f"release: {problem}", file=sys.stderr)
         return 1
     return 0
 
 
-def release(folder: Path, *, rehearse: bool) -> None:
-    """Builds and checks, with temporary files in `folder`. Raises RuntimeError for a problem."""
+def release(folder: Path, output: Path, *, rehearse: bool) -> None:
+    """Builds into `output` and checks, with temporary files in `folder`.
+
+    Raises RuntimeError for a problem.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     if not rehearse:
         check_ready(project["version"])
     at = int(run("git", "log", "-1", "--format=%ct"))
-    wheel, archive = build(folder, at)
+    wheel, archive = build(folder, output, at)
     say(f"building a bill of materials for {wheel.name} and {archive.name}")
-    bill = DIST / f"{wheel.name.rpartition('-py3')[0]}.cdx.json"
+    bill = output / f"{wheel.name.rpartition('-py3')[0]}.cdx.json"
     write_sbom([wheel, archive], bill, at=at)
     check_metadata(folder, [wheel, archive], bill)
     [sources] = (folder / "unpacked").iterdir()
@@ -88,7 +96,7 @@ def release(folder: Path, *, rehearse: bool) -> None:
         uv("pip", "install", "--python", str(newest), f"{wheel}[{extras}]")
         walk_readme(newest, sources)
     for path in (wheel, archive, bill):
-        print(path.relative_to(ROOT))
+        print(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def check_ready(version: str) -> None:
@@ -99,10 +107,11 @@ def check_ready(version: str) -> None:
         raise RuntimeError(f"CHANGELOG.md has no section for {version}")
 
 
-def build(folder: Path, at: int) -> tuple[Path, Path]:
+def build(folder: Path, output: Path, at: int) -> tuple[Path, Path]:
     """Returns the wheel and the archive of the last commit. Raises RuntimeError if they vary.
 
-    `at` is the time of the files, in seconds of Unix.
+    They are in `output`, which is emptied before. `at` is the time of the files, in seconds since
+    1970.
     """
     results: list[Path] = []
     for number, (mask, environment) in enumerate(_BUILDS, 1):
@@ -127,9 +136,9 @@ def build(folder: Path, at: int) -> tuple[Path, Path]:
     again = hatch(unpacked, {}, at, _BUILDS[0][0], "wheel") / wheel.name
     if again.read_bytes() != wheel.read_bytes():
         raise RuntimeError("the wheel that is built from the archive differs")
-    shutil.rmtree(DIST, ignore_errors=True)
-    DIST.mkdir()
-    return Path(shutil.copy(wheel, DIST)), Path(shutil.copy(archive, DIST))
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir()
+    return Path(shutil.copy(wheel, output)), Path(shutil.copy(archive, output))
 
 
 def hatch(tree: Path, environment: Mapping[str, str], at: int, mask: int, *targets: str) -> Path:
@@ -148,12 +157,10 @@ def check_metadata(folder: Path, artifacts: list[Path], bill: Path) -> None:
     lock = str(ROOT / "requirements" / "release.txt")
     uv("pip", "sync", "--require-hashes", "--python", str(python), lock)
     run(str(python), "-m", "twine", "check", "--strict", *map(str, artifacts))
-    readme = ROOT / "README.md"
-    html = run(str(python), "-m", "readme_renderer", str(readme))
-    source = re.sub(r"^```.*?^```$", "", readme.read_text(), flags=re.MULTILINE | re.DOTALL)
-    headings = len(re.findall(r"^#+ ", source, re.MULTILINE))
-    if len(re.findall(r"<h[1-6]", html)) != headings or "```" in html:
-        raise RuntimeError("README is not rendered with all of its headings and programs")
+    description = folder / "description.md"
+    description.write_text(description_of(artifacts[0]), encoding="utf-8")
+    html = run(str(python), "-m", "readme_renderer", str(description))
+    check_rendered(description.read_text(encoding="utf-8"), html)
     validate = (
         "import sys\n"
         "from cyclonedx.schema import SchemaVersion\n"
@@ -162,6 +169,25 @@ def check_metadata(folder: Path, artifacts: list[Path], bill: Path) -> None:
         "sys.exit(str(JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) or '') or None)\n"
     )
     run(str(python), "-c", validate, str(bill))
+
+
+def description_of(wheel: Path) -> str:
+    """Returns the description in the metadata of a wheel."""
+    with ZipFile(wheel) as packed:
+        [name] = [it for it in packed.namelist() if it.endswith(".dist-info/METADATA")]
+        _, _, text = packed.read(name).decode().partition("\n\n")
+    return text
+
+
+def check_rendered(description: str, html: str) -> None:
+    """Checks what an index makes of a description. Raises RuntimeError if something is lost."""
+    source = re.sub(r"^```.*?^```$", "", description, flags=re.MULTILINE | re.DOTALL)
+    headings = len(re.findall(r"^#+ ", source, re.MULTILINE))
+    if len(re.findall(r"<h[1-6]", html)) != headings or "```" in html:
+        raise RuntimeError("README is not rendered with all of its headings and programs")
+    dead = [link for link in _LINK.findall(html) if not re.match(r"[a-z]+:|#", link)]
+    if dead:
+        raise RuntimeError(f"these links of the description lead nowhere: {', '.join(dead)}")
 
 
 def walk_readme(python: Path, sources: Path) -> None:

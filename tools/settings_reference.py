@@ -10,9 +10,10 @@ _HEAD = """\
 # Settings
 
 Each setting is a variable of the environment, or a line of the file `.env` in the current folder.
-`AUTHAPI_SECRET`, `AUTHAPI_DATABASE_URL`, `AUTHAPI_REDIS_URL`, `AUTHAPI_MAIL_URL` and
-`AUTHAPI_WEBHOOK_SECRET` can be in a file that the variable with `_FILE` at its end names. An empty
-value is none. Durations are seconds, or like `90s`, `1h 30m`, `14d` and `PT1H`.
+`AUTHAPI_SECRET`, `AUTHAPI_DATABASE_URL`, `AUTHAPI_DATABASE_DIRECT_URL`, `AUTHAPI_REDIS_URL`,
+`AUTHAPI_MAIL_URL` and `AUTHAPI_WEBHOOK_SECRET` can be in a file that the variable with `_FILE` at
+its end names. An empty value is none. Durations are seconds, or like `90s`, `1h 30m`, `14d` and
+`PT1H`.
 
 `authapi config` prints the values in effect, `authapi config --changed` those that differ from
 their defaults, and `authapi config --env` an `.env` file with all defaults.

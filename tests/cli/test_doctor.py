@@ -284,9 +284,8 @@ async def test_connection_poolers_are_reported(
         assert "connected through a connection pooler" in findings[1].message
     async with pooling(postgres_url, mode="session", refuses_options=True) as pooler:
         production.setenv("AUTHAPI_DATABASE_URL", pooler.url)
-        finding = (await asyncio.to_thread(found, "database"))[0]
-        assert finding.verdict == "error"
-        assert "set ignore_startup_parameters = options" in finding.message
+        findings = await asyncio.to_thread(found, "database")
+        assert [item.verdict for item in findings] == ["ok", "warning", "warning"]
 
 
 def test_empty_database_is_reported(production: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`authapi doctor` on how a service has been running, on both databases."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -10,6 +11,7 @@ import pytest
 import time_machine
 
 from authapi.clock import now
+from authapi.diagnostics import operation
 from authapi.diagnostics.operation import check_disk, check_operation, file_system_of
 from authapi.diagnostics.subject import Subject
 from authapi.domain.client import Client
@@ -98,6 +100,19 @@ def test_events_that_stay_too_long_are_found(check: Check, database_url: str) ->
     assert check(events_retention="20d")["cleanup"].verdict == "ok"
     found = check(events_retention="10d")["cleanup"]
     assert (found.verdict, found.fact) == ("warning", "events are kept 10 days too long")
+
+
+def test_the_size_of_the_events_is_compared_with_their_retention(
+    check: Check, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.run(store_login(database_url, Client(), at=now()))
+    found = check(events_retention="20d")["events"]
+    assert found.verdict == "ok"
+    assert re.fullmatch(r"events of 20 days take \d[\d.]* [KM]iB", found.message)
+    monkeypatch.setattr(operation, "_LARGE", 4096)
+    found = check(events_retention="20d")["events"]
+    assert found.verdict == "warning"
+    assert "AUTHAPI_EVENTS_RETENTION" in str(found.remedy)
 
 
 def test_a_database_that_is_away_has_no_finding_here() -> None:

@@ -1,4 +1,4 @@
-"""40 and 41: the schema of the next release beside processes of this and of an earlier one."""
+"""45 and 46: the schema of the next release beside processes of this and of an earlier one."""
 
 import asyncio
 import random
@@ -66,7 +66,7 @@ def slowest(traffic: Load, begun: float, ended: float) -> float:
     )
 
 
-async def test_40_releases_beside_each_other(
+async def test_45_releases_beside_each_other(
     cluster: PostgresCluster,
     new_service: NewService,
     report: Report,
@@ -130,7 +130,7 @@ async def test_40_releases_beside_each_other(
     assert longest < usual + _BOUND
 
 
-async def test_41_upgrade_beside_a_dump(
+async def test_46_upgrade_beside_a_dump(
     postgres_here: str,
     new_service: NewService,
     report: Report,

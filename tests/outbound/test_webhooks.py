@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from authapi import create_app
 from authapi.domain.events import EventType
@@ -78,6 +79,19 @@ async def test_an_event_is_signed_and_contains_no_personal_data(
         for word in (b"alice", b"Liddell", PASSWORD.encode(), b"127.0.0.1"):
             assert word not in found.body
     assert sql(database_url, "SELECT count(*) FROM authapi_outbox") == [(0,)]
+
+
+async def test_the_library_of_standard_webhooks_accepts_an_event(
+    receiver: Receiver, sqlite_url: str
+) -> None:
+    async with served(sqlite_url, receiver) as api:
+        await api.create_user("alice@example.com")
+        await api.services.outbox.drain()
+    [found] = receiver.received
+    webhook = Webhook(SECRET)
+    assert webhook.verify(found.body, found.headers) == found.document
+    with pytest.raises(WebhookVerificationError):
+        webhook.verify(found.body + b" ", found.headers)
 
 
 async def test_a_modified_body_has_an_invalid_signature(

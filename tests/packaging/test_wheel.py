@@ -5,14 +5,15 @@ import os
 import re
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from zipfile import ZipFile
 
 import httpx
 import pytest
 from alembic.script import ScriptDirectory
+from tools import release
 
+from tests.environments import check, create_environment, install
 from tests.servers.process import ServeProcess, free_port
 from tests.test_pytest_plugin import outcome, run_pytest
 from tests.test_testing_md import write_files
@@ -46,12 +47,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def authapi(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command in a venv with only the locked packages and the wheel."""
     folder = tmp_path_factory.mktemp("venv")
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    pip(python, "install", "--require-hashes", "-r", ROOT / "requirements" / "run.txt")
-    pip(python, "install", "--no-deps", "--no-index", wheel)
-    pip(python, "check")
-    return folder / "bin" / "authapi"
+    python = create_environment(folder / "venv")
+    install(python, "--require-hashes", "-r", str(ROOT / "requirements" / "run.txt"))
+    install(python, "--no-deps", "--no-index", str(wheel))
+    check(python)
+    return python.parent / "authapi"
 
 
 class Place:
@@ -107,6 +107,16 @@ def test_wheel_contains_exactly_the_package_and_its_data(wheel: Path) -> None:
     assert any(re.fullmatch(r"authapi/alembic/versions/\w+\.py", name) for name in names)
     for suffix in (".js", ".css"):
         assert any(name.startswith("authapi/web/docs/") and name.endswith(suffix) for name in names)
+
+
+def test_no_link_of_the_description_leads_nowhere(wheel: Path) -> None:
+    description = release.description_of(wheel)
+    text = re.sub(r"^```.*?^```$", "", description, flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)]*)\)", text)
+    assert all(link.startswith(("https://", "#")) for link in links)
+    assert text.startswith("# authapi\n\nauthapi is")
+    assert "`docs/settings.md`" in text
+    assert text.rstrip().endswith("are in the archive of the sources.")
 
 
 def test_the_api_has_the_version_of_the_wheel(authapi: Path, place: Place, wheel: Path) -> None:

@@ -31,10 +31,10 @@ class Daemon(ABC):
     """A shell command that stops the server, run in its folder."""
     STOP = signal.SIGTERM
 
-    def __init__(self) -> None:
+    def __init__(self, password: str | None = None) -> None:
         # A password, although only loopback can connect: if a server of another run gets the same
         # port, tests must not use it by mistake. Tests also check that it is never printed.
-        self.password: Final = secrets.token_hex(16)
+        self.password: Final = password or secrets.token_hex(16)
         self.port: Final = free_port()
         self._directory: Path | None = None
         self._caretaker: subprocess.Popen[bytes] | None = None

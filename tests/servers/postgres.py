@@ -119,12 +119,20 @@ class PostgresCluster(Daemon):
     CARETAKER = "pg_ctl stop -D data -m immediate > /dev/null 2>&1"
     STOP = signal.SIGINT  # a fast shutdown
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, settings: Mapping[str, str] | None = None, password: str | None = None
+    ) -> None:
+        super().__init__(password)
         self._settings = {**SETTINGS, **(settings or {})}
         self.server: Final = PostgresServer(
             f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/postgres"
         )
+
+    @property
+    def folder(self) -> Path:
+        """The folder with its folder ``data``."""
+        assert self._directory
+        return self._directory
 
     def url(self, database: str) -> str:
         """See ``PostgresServer.url``."""

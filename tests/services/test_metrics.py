@@ -279,7 +279,10 @@ def values(metrics: Metrics) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
-async def test_no_delay_is_infinite_without_the_identity_cache(postgres_url: str) -> None:
+async def test_no_delay_is_infinite_without_the_identity_cache(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     settings = Settings(
         database_url=postgres_url,  # type: ignore[arg-type]  # pydantic converts
         metrics_path="/internal/metrics",
@@ -290,7 +293,10 @@ async def test_no_delay_is_infinite_without_the_identity_cache(postgres_url: str
     assert services.metrics is not None
     await services.start()
     try:
-        assert values(services.metrics)["authapi_coherence_lag_seconds"] == 0
+        found = values(services.metrics)
+        assert found["authapi_coherence_lag_seconds"] == 0
+        assert found["authapi_identity_cache_off"] == 1
+        assert "identity cache off: AUTHAPI_IDENTITY_CACHE_SIZE is 0" in caplog.text
     finally:
         await services.stop()
 
@@ -321,8 +327,12 @@ async def test_the_delay_of_notifications(postgres_url: str) -> None:
     assert services.invalidation.lag == math.inf
     await services.start()
     try:
-        assert 0 < values(services.metrics)["authapi_coherence_lag_seconds"] < 2
+        found = values(services.metrics)
+        assert 0 < found["authapi_coherence_lag_seconds"] < 2
+        assert found["authapi_identity_cache_off"] == 0
         await services.invalidation.stop()
-        assert values(services.metrics)["authapi_coherence_lag_seconds"] == math.inf
+        found = values(services.metrics)
+        assert found["authapi_coherence_lag_seconds"] == math.inf
+        assert found["authapi_identity_cache_off"] == 1
     finally:
         await services.stop()

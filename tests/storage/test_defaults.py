@@ -329,14 +329,26 @@ async def test_service_uses_the_schema_of_its_url(
     assert sql(fresh_postgres_url, "SELECT count(*) FROM auth.authapi_users") == [(1,)]
 
 
-async def test_pooler_that_refuses_url_options_is_reported(
-    emptied_postgres_url: str,
+@pytest.mark.parametrize("from_environment", [False, True], ids=["URL", "PGOPTIONS"])
+async def test_url_options_are_set_if_a_pooler_refuses_them(
+    emptied_postgres_url: str, from_environment: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with pooling(emptied_postgres_url, mode="session", refuses_options=True) as pooler:
-        url = with_options(pooler.url, "-c search_path=public")
-        for operation in (migrations.current, migrations.upgrade):
-            with pytest.raises(ConfigurationError, match="ignore_startup_parameters = options"):
-                await asyncio.to_thread(operation, url)
+        url = pooler.url
+        if from_environment:
+            monkeypatch.setenv("PGOPTIONS", "-c search_path=pg_catalog")
+        else:
+            url = with_options(pooler.url, "-c search_path=pg_catalog")
+
+        def migrating() -> object:
+            with connect(url) as connection:
+                return connection.exec_driver_sql("SHOW search_path").scalar_one()
+
+        assert await asyncio.to_thread(migrating) == "pg_catalog"
+        database = Database(url)
+        async with database.read() as store:
+            assert await store.connection.scalar(sa.text("SHOW search_path")) == "pg_catalog"
+        await database.close()
 
 
 async def test_invalid_options_are_reported_in_one_line(postgres_url: str) -> None:

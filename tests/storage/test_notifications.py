@@ -699,14 +699,8 @@ async def listening(url: str, *, timeout_: float = 10) -> AsyncIterator[Listener
 
 
 async def received_so_far(listener: Listener) -> list[str]:
-    """Returns the messages of everything committed so far: our own message arrives after them."""
-    mark, found = f"mark {new_id()}", list[str]()
-    await listener.send(mark)
-    async for message in listener.receive(max_wait=10):
-        if message == mark:
-            return found
-        found.append(message)
-    raise AssertionError(found)
+    """Returns the messages of everything committed so far that has not been received."""
+    return list(await listener.beat())
 
 
 def users_in(messages: Collection[str]) -> list[set[UUID]]:
@@ -734,10 +728,7 @@ async def test_every_listener_receives_every_notification(
     async with listening(postgres_url) as first, listening(postgres_url) as second:
         await rename(sending, scene.alice)
         for listener in (first, second):
-            found = [
-                text for text in await received_so_far(listener) if not text.startswith("mark")
-            ]
-            assert users_in(found) == [{scene.alice.id}]
+            assert users_in(await received_so_far(listener)) == [{scene.alice.id}]
 
 
 async def test_rolled_back_and_open_transactions_are_not_received(
@@ -788,16 +779,45 @@ async def test_transaction_can_notify_any_number_of_users(
     assert sum(map(len, heard)) == count
 
 
-async def test_notifications_that_arrive_during_a_send_are_received(
+async def test_each_heartbeat_has_passed_what_was_committed_before_it(
     sending: Database, postgres_url: str
 ) -> None:
     await (scene := Scene()).store(sending)
     async with listening(postgres_url) as listener:
-        for _ in range(20):
+        for _ in range(200):
             await rename(sending, scene.alice)
-            await listener.send("between")
-        heard = await received_so_far(listener)
-    assert heard == [scene.alice.id.hex, "between"] * 20
+            assert await listener.beat() == [scene.alice.id.hex]
+
+
+async def test_notifications_that_arrive_during_a_heartbeat_are_received(
+    sending: Database, postgres_url: str
+) -> None:
+    await (scene := Scene()).store(sending)
+    async with listening(postgres_url) as listener:
+        heard, done = list[str](), asyncio.Event()
+
+        async def change() -> None:
+            for _ in range(200):
+                await rename(sending, scene.alice)
+            done.set()
+
+        changing = asyncio.create_task(change())
+        while not done.is_set():
+            heard += await listener.beat()
+        await changing
+        heard += await listener.beat()
+    assert heard == [scene.alice.id.hex] * 200
+
+
+async def test_a_message_of_another_connection_arrives_without_a_statement(
+    sending: Database, postgres_url: str
+) -> None:
+    assert isinstance(sending.notifications, PostgresNotifications)
+    async with listening(postgres_url) as listener:
+        await sending.notifications.send("a heartbeat")
+        async for message in listener.receive(max_wait=10):
+            assert message == "a heartbeat"
+            break
 
 
 async def test_message_is_received_at_once_and_receive_ends_in_time(
@@ -842,9 +862,9 @@ async def wait(listener: Listener) -> None:
 
 
 async def send(listener: Listener) -> None:
-    # The first message may still be sent.
+    # The first statement may still be sent.
     for _ in range(100):
-        await listener.send("x")
+        await listener.beat()
 
 
 def cut_off_listeners(url: str) -> None:

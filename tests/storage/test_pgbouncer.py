@@ -6,6 +6,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -22,6 +23,15 @@ from tests.servers.forked import Forking
 from tests.servers.pgbouncer import PgBouncer, PoolMode
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import ServeProcess, free_port
+from tests.services.identity_cache.test_invalidation import (
+    cached,
+    eventually,
+    identify,
+    log_in,
+    process,
+    statements,
+    wait_until_cached,
+)
 from tests.storage.rows import sql
 
 pytestmark = pytest.mark.slow
@@ -202,20 +212,6 @@ async def keep_reading(database: Database) -> None:
             await store.connection.scalar(sa.text("SELECT pg_sleep(0.002)"))
 
 
-def test_debian_settings_report_the_options_parameter(
-    postgres_url: str, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with PgBouncer(postgres_url, "session") as pooler:
-        url = pooler.url(postgres_url)
-        for command in (("db", "upgrade"), ("db", "current"), ("users", "list")):
-            code, text = run(url, *command)
-            assert (code, text.count("\n")) == (1, 1)
-            assert "ignore_startup_parameters = options" in text
-        monkeypatch.setenv("AUTHAPI_DATABASE_URL", url)
-        [finding] = [item for item in examine() if item.check == "database"]
-        assert "ignore_startup_parameters = options" in finding.message
-
-
 def test_pooler_with_one_session_is_rejected(postgres_url: str) -> None:
     with PgBouncer(postgres_url, "session", **OPTIONS, default_pool_size="1") as pooler:
         for operation in (migrations.current, migrations.upgrade):
@@ -237,10 +233,10 @@ def test_pooler_without_a_free_session_is_rejected(postgres_url: str, mode: Pool
 # Session mode.
 
 
-@pytest.fixture
-def kept(postgres_url: str) -> Iterator[str]:
-    """The database through a PgBouncer in session mode."""
-    with PgBouncer(postgres_url, "session", **OPTIONS, default_pool_size="40") as pooler:
+@pytest.fixture(params=[{}, OPTIONS], ids=["refuses options", "ignores options"])
+def kept(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[str]:
+    """The database through a PgBouncer in session mode, as Debian configures it or not."""
+    with PgBouncer(postgres_url, "session", **request.param, default_pool_size="40") as pooler:
         yield pooler.url(postgres_url)
 
 
@@ -286,21 +282,137 @@ def test_clients_read_their_own_rows_through_the_pooler(
     with forking.start(command, environment(tmp_path, kept), tmp_path) as server:
         at = f"http://127.0.0.1:{port}"
         server.wait_ready(f"{at}/health/ready", timeout=60)
-
-        async def client(number: int) -> int:
-            account = {"email": f"{number}@example.com", "password": PASSWORD}
-            async with httpx.AsyncClient(base_url=at, trust_env=False, timeout=30) as http:
-                assert (await http.post("/register", json=account)).status_code == 201
-                login = await http.post("/login", json={**account, "strategy": "token"})
-                http.headers["authorization"] = f"Bearer {login.json()['access_token']}"
-                answers = [await http.get("/me") for _ in range(60)]
-            return sum(answer.json().get("email") != account["email"] for answer in answers)
-
-        async def load() -> list[int]:
-            return await asyncio.gather(*(client(number) for number in range(8)))
-
-        assert asyncio.run(load()) == [0] * 8
+        assert wrong_answers([at]) == 0
         assert server.terminate(30) == 0
+
+
+def wrong_answers(services: Sequence[str], *, first: int = 0) -> int:
+    """Returns how many answers of 480 to eight clients were not about the client itself."""
+
+    async def client(number: int) -> int:
+        account = {"email": f"{number}@example.com", "password": PASSWORD}
+        at = services[number % len(services)]
+        async with httpx.AsyncClient(base_url=at, trust_env=False, timeout=30) as http:
+            assert (await http.post("/register", json=account)).status_code == 201
+            login = await http.post("/login", json={**account, "strategy": "token"})
+            http.headers["authorization"] = f"Bearer {login.json()['access_token']}"
+            answers = [await http.get("/me") for _ in range(60)]
+        return sum(answer.json().get("email") != account["email"] for answer in answers)
+
+    async def load() -> list[int]:
+        return await asyncio.gather(*(client(first + number) for number in range(8)))
+
+    return sum(asyncio.run(load()))
+
+
+async def test_the_identity_cache_is_used_in_session_mode(kept: str, postgres_url: str) -> None:
+    async with process(kept) as here, process(postgres_url) as there:
+        for _ in range(5):
+            caller = await log_in(there)
+            await wait_until_cached(here, caller)
+            with statements(here) as found:
+                assert cached(here, caller) is not None
+            assert found == []
+            await there.sessions.end(caller.session.id)
+            await eventually(lambda caller=caller: cached(here, caller) is None, within=2)  # type: ignore[misc]
+            assert here.invalidation.is_current()
+            assert await identify(here, caller) is None
+
+
+async def test_the_identity_cache_is_used_over_the_direct_url(
+    pooler: PgBouncer, postgres_url: str
+) -> None:
+    declared = {"database_pooler": "transaction", "database_direct_url": postgres_url}
+    async with (
+        process(pooler.url(postgres_url), **declared) as here,
+        process(postgres_url) as there,
+    ):
+        caller = await log_in(there)
+        await wait_until_cached(here, caller)
+        with statements(here) as found:
+            assert cached(here, caller) is not None
+        assert found == []
+        await there.sessions.end(caller.session.id)
+        await eventually(lambda: cached(here, caller) is None, within=2)
+
+
+# Transaction mode, declared.
+
+DECLARED = {"AUTHAPI_DATABASE_POOLER": "transaction"}
+CLEAN = (
+    "SELECT current_setting('statement_timeout'), current_setting('row_security'),"
+    " (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_listening_channels())"
+)
+"""What a session has, that the service must not have left to another client."""
+
+
+@pytest.fixture
+def pooler(postgres_url: str) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode, otherwise as Debian configures it."""
+    with PgBouncer(postgres_url, "transaction", default_pool_size="3") as found:
+        yield found
+
+
+def test_commands_work_through_a_declared_pooler(
+    run: Run, pooler: PgBouncer, postgres_url: str
+) -> None:
+    settings = {**DECLARED, "AUTHAPI_DATABASE_DIRECT_URL": postgres_url}
+    url = pooler.url(postgres_url)
+    for command in (
+        *(("db", "downgrade", "0001", "--yes"), ("db", "upgrade"), ("db", "upgrade")),
+        *(("db", "current"), ("db", "check"), ("users", "list"), ("keys", "list")),
+    ):
+        code, text = run(url, *command, **settings)
+        assert code == 0, (command, text)
+    code, text = run(url, "doctor", **settings)
+    assert (code, "in transaction mode" in text) == (0, True)
+    assert advisory_locks(postgres_url) == 0
+    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as other:
+        assert other.execute(CLEAN).fetchone() == ("0", "on", 0, 0)
+
+
+def test_services_behind_a_declared_pooler_answer_each_client_rightly(
+    forking: Forking, pooler: PgBouncer, postgres_url: str, tmp_path: Path
+) -> None:
+    settings = {
+        **DECLARED,
+        "AUTHAPI_DATABASE_DIRECT_URL": postgres_url,
+        "AUTHAPI_IDENTITY_CACHE_SIZE": "1",  # most requests ask the database
+        "AUTHAPI_MIGRATE": "true",
+    }
+    chosen = environment(tmp_path, pooler.url(postgres_url), **settings)
+    for start in range(2):  # nothing of the first start is in the way of the second
+        ports = [free_port(), free_port()]
+        with ExitStack() as running:
+            servers = [
+                running.enter_context(
+                    forking.start(["serve", "--port", str(port)], chosen, tmp_path)
+                )
+                for port in ports
+            ]
+            at = [f"http://127.0.0.1:{port}" for port in ports]
+            for server, place in zip(servers, at, strict=True):
+                server.wait_ready(f"{place}/health/ready", timeout=60)
+            assert wrong_answers(at, first=8 * start) == 0
+            for server in servers:
+                assert server.terminate(30) == 0
+        assert advisory_locks(postgres_url) == 0
+    with psycopg.connect(chosen["AUTHAPI_DATABASE_URL"], autocommit=True) as other:
+        assert other.execute(CLEAN, prepare=False).fetchone() == ("0", "on", 0, 0)
+
+
+def test_the_direct_url_is_checked_too(run: Run, pooler: PgBouncer, postgres_url: str) -> None:
+    url = pooler.url(postgres_url)
+    assert is_refusal(run(url, "users", "list", AUTHAPI_DATABASE_DIRECT_URL=url, **DECLARED))
+    # A pooler that is not declared is found, although the migrations do not pass it.
+    told = run(url, "users", "list", AUTHAPI_DATABASE_DIRECT_URL=postgres_url)
+    assert is_refusal(told)
+    assert "AUTHAPI_DATABASE_POOLER=transaction" in told[1]
+    code, text = run(url, "doctor", AUTHAPI_DATABASE_DIRECT_URL=postgres_url)
+    assert (code, "shares sessions between clients" in text) == (1, True)
+    code, text = run(url, "users", "list", **DECLARED)
+    assert (code, text.count("\n")) == (1, 1)
+    assert "needs AUTHAPI_DATABASE_DIRECT_URL" in text
 
 
 # After a failover: there was no check at the start.

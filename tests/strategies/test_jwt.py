@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from authapi import create_app
 from authapi.crypto import jwk
-from authapi.errors import ConfigurationError
+from authapi.errors import ConfigurationError, StorageUnavailable
+from authapi.services.keys.key_set import KeySet
+from authapi.services.keys.signing import Keys
 from authapi.testing import PASSWORD, Client, client
 from authapi.testing.strategy_contract import START, RevocableContract
 from authapi.testing.strategy_harness import (
@@ -32,6 +34,7 @@ from authapi.testing.strategy_harness import (
 )
 from tests.conftest import SettingsFactory
 from tests.known_key import FOREIGN, KEY
+from tests.storage.rows import sql
 from tests.strategies.on_each_database import OnEachDatabase
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -230,6 +233,29 @@ async def token_of(api: Client) -> str:
 
 async def status(api: Client, token: str) -> int:
     return (await api.get("/me", headers=_bearer(token))).status_code
+
+
+async def test_without_the_keys_nothing_is_created_or_rotated(
+    api: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that gets no token would not know of its session."""
+    alice = await api.create_user()
+    body = {"email": alice.email, "password": PASSWORD, "strategy": "jwt"}
+    refresh_token = (await api.post("/login", json=body)).json()["refresh_token"]
+    form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+    url = api.services.settings.resolved_database_url
+    query = "SELECT session_id, current_hash FROM authapi_refresh_families"
+    before = sql(url, query)
+
+    async def refuse(_: Keys) -> KeySet:
+        raise StorageUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keys, "key_set", refuse)
+        assert (await api.post("/login", json=body)).status_code == 503
+        assert (await api.post("/token", data=form)).status_code == 503
+    assert sql(url, query) == before
+    assert len(before) == 1
 
 
 async def test_login_response_has_the_token_members(api: Client) -> None:

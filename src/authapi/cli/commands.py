@@ -35,7 +35,8 @@ _COMMANDS = {
         "Fill an empty development database with ten people, their devices, tokens and events.",
     ),
     "stats": _Listed(
-        "monitoring.stats", "Print the numbers of accounts, logins, events, queued jobs and keys."
+        "monitoring.stats",
+        "Print the numbers of accounts, logins, events, queued jobs and keys, and sizes of tables.",
     ),
     "doctor": _Listed("doctor", "Check the configuration."),
     "verify": _Listed(

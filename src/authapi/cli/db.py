@@ -118,4 +118,4 @@ def _place() -> tuple[str, TableNames]:
     settings = settings_of()
     if settings.database_url is None:
         prepare_data_dir(settings.data_dir)
-    return settings.resolved_database_url, TableNames.of(settings)
+    return settings.resolved_direct_url, TableNames.of(settings)

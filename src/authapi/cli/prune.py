@@ -7,6 +7,7 @@ from authapi.cli.terminal.options import JSONOption
 from authapi.cli.terminal.progress import Progress
 from authapi.cli.terminal.tables import print_list
 from authapi.services import Services
+from authapi.services.jobs.pruning import watch_pruning
 
 
 def prune(as_json: JSONOption = False) -> None:
@@ -18,7 +19,7 @@ def prune(as_json: JSONOption = False) -> None:
 
     async def work(services: Services) -> bool:
         names = services.cleanup.names
-        with Progress() as progress:
+        with Progress() as progress, watch_pruning(progress.show_rows):
             for name in names:
                 progress.show("cleanup", len(rows), len(names))
                 removed = await services.cleanup.run_once(only=name)

@@ -1,4 +1,7 @@
-"""base64url without padding, in its canonical form (RFC 4648, section 5; RFC 7515, section 2)."""
+"""base64url without padding, in its canonical form (RFC 4648, section 5; RFC 7515, section 2).
+
+Python and the libraries for JOSE accept several texts for the same bytes.
+"""
 
 import base64
 import binascii

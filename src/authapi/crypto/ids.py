@@ -38,6 +38,8 @@ def new_id() -> uuid.UUID:
 
     Ids sort by the millisecond of their creation, which keeps index pages in the cache and allows
     pagination by id.
+
+    `uuid.uuid7` of Python 3.14 replaces this when that is the oldest supported version.
     """
     milliseconds = time.time_ns() // 1_000_000
     return _version_7(milliseconds, int.from_bytes(os.urandom(10)))

@@ -8,6 +8,9 @@ Keys of this service sign with one of `ALGORITHMS`. Keys of other issuers may us
 `VERIFIED_ALGORITHMS`: python-jose verifies ECDSA and RSASSA-PKCS1-v1_5. This module verifies
 RSASSA-PSS and EdDSA, which python-jose lacks, with cryptography. Symmetric algorithms and `none`
 are not among them, so that a public key cannot be used as a shared secret.
+
+python-jose has no thumbprints, and makes no keys (decision 0003). joserfc has both: if it replaces
+python-jose, it also replaces most of this module.
 """
 
 import hashlib

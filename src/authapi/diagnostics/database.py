@@ -16,6 +16,7 @@ from authapi.domain.monitoring.findings import Finding
 from authapi.domain.monitoring.wording import pluralize
 from authapi.errors import AuthAPIError
 from authapi.services.restores import describe_restore
+from authapi.services.schema import check_direct_url
 from authapi.settings import Settings
 from authapi.storage import migrations
 from authapi.storage.names import TableNames
@@ -31,11 +32,12 @@ def check_database(subject: Subject) -> Iterator[Finding]:
     settings = subject.settings
 
     def check() -> str:
-        url = settings.resolved_database_url
         if settings.database_url is None and not settings.data_dir.exists():
             return "SQLite, not created yet: authapi serve creates it"
-        revision = migrations.current(url, names=TableNames.of(settings))
+        revision = migrations.current(settings.resolved_direct_url, names=TableNames.of(settings))
         require_usable(revision)
+        if settings.direct_url is not None:
+            _check_both_urls(subject)
         newer = f", newer than {migrations.head()} and usable" if is_newer(revision) else ""
         return f"reachable, schema at {revision}{newer}"
 
@@ -49,11 +51,14 @@ def check_database(subject: Subject) -> Iterator[Finding]:
         finding = finding if changes.verdict == "ok" else changes
     yield finding
     url = settings.resolved_database_url
-    if finding.verdict == "ok" and _is_pooled(url):
+    if finding.verdict == "ok" and settings.database_pooler is not None:
         fact = (
-            "connected through a connection pooler: statements are not prepared, and the identity"
-            " cache is disabled"
+            f"connected through a connection pooler in {settings.database_pooler} mode; migrations"
+            " and notifications go to AUTHAPI_DATABASE_DIRECT_URL"
         )
+        yield Finding("database", "ok", fact)
+    elif finding.verdict == "ok" and _is_pooled(url):
+        fact = "connected through a connection pooler: statements are not prepared"
         remedy = "connect to PostgreSQL directly for better performance"
         yield Finding.advising("database", "warning", fact, remedy)
     if settings.env == "production" and url.startswith("postgres") and "sslmode=verify" not in url:
@@ -61,22 +66,37 @@ def check_database(subject: Subject) -> Iterator[Finding]:
         yield Finding.advising("database", "warning", "the server is not verified", remedy)
 
 
+def _check_both_urls(subject: Subject) -> None:
+    settings = subject.settings
+    if settings.database_pooler is None:
+        migrations.is_pooled(settings.resolved_database_url)  # raises if sessions are shared
+    asyncio.run(_check_direct_url(subject))
+
+
+async def _check_direct_url(subject: Subject) -> None:
+    services = subject.build_services()
+    try:
+        await check_direct_url(services.database, services.settings)
+    finally:
+        await services.stop()
+
+
 def _check_writable(settings: Settings) -> str:
-    migrations.require_writable(settings.resolved_database_url, names=TableNames.of(settings))
+    migrations.require_writable(settings.resolved_direct_url, names=TableNames.of(settings))
     return "writable"
 
 
 def check_privileges(subject: Subject) -> Iterator[Finding]:
     """Whether the role of the database has what the service needs."""
     settings = subject.settings
-    erases, url = settings.deleted_events == "erase", settings.resolved_database_url
+    erases, url = settings.deleted_events == "erase", settings.resolved_direct_url
     if not url.startswith("postgres"):
         return  # SQLite has no roles
     try:
         with migrations.connect(url) as connection:
-            found = privileges.missing_privileges(
-                connection, names=TableNames.of(settings), erases=erases
-            )
+            names = TableNames.of(settings)
+            found = privileges.missing_privileges(connection, names=names, erases=erases)
+            may_change_schema = privileges.may_change_schema(connection, names=names)
     except AuthAPIError:
         return  # the finding on the database says so
     for lack in found:
@@ -85,13 +105,32 @@ def check_privileges(subject: Subject) -> Iterator[Finding]:
         else:
             remedy = f"{lack.grant}, or old events are never removed"
             yield Finding.advising("privileges", "warning", lack.message, remedy)
-    if not found:
+    changes = _check_schema_changes(settings, may=may_change_schema)
+    if changes is not None:
+        yield changes
+    elif not found:
         yield Finding("privileges", "ok", "the database role has all required privileges")
+
+
+def _check_schema_changes(settings: Settings, *, may: bool) -> Finding | None:
+    if settings.migrates and not may:
+        fact = "AUTHAPI_MIGRATE is on, and the database role may not change the schema"
+        remedy = (
+            "set AUTHAPI_MIGRATE=false, and run `authapi db upgrade` as the owner of the tables"
+        )
+        return Finding.advising("privileges", "warning", fact, remedy)
+    if may and settings.env == "production":
+        fact = "the database role may alter and drop the tables, which requests never need"
+        remedy = "serve with a role that owns none, and run `authapi db upgrade` as another"
+        if settings.migrates:
+            remedy += ", with AUTHAPI_MIGRATE=false"
+        return Finding.advising("privileges", "warning", fact, remedy)
+    return None
 
 
 def _is_old(settings: Settings) -> bool:
     try:
-        found = migrations.current(settings.resolved_database_url, names=TableNames.of(settings))
+        found = migrations.current(settings.resolved_direct_url, names=TableNames.of(settings))
     except AuthAPIError:
         return False
     return found is None or found in migrations.earlier()

@@ -59,7 +59,7 @@ GROUPS: Mapping[str, Collection[str]] = {
     "Mail": ("mail", "outbox"),
     "Second factors": ("second factors", "passkeys"),
     "Network": ("transport", "http", "routes", "public url"),
-    "Housekeeping": ("cleanup",),
+    "Housekeeping": ("cleanup", "events"),
 }
 """The checks of each group of a report, by the `check` of their findings."""
 

@@ -10,7 +10,7 @@ from authapi.clock import now
 from authapi.diagnostics.subject import Subject, database_exists, is_current
 from authapi.domain.monitoring.findings import Finding
 from authapi.domain.monitoring.statistics import Statistics
-from authapi.domain.monitoring.wording import duration_in_words, pluralize
+from authapi.domain.monitoring.wording import duration_in_words, pluralize, size_in_words
 from authapi.errors import AuthAPIError
 from authapi.services.monitoring.statistics import Capacity
 from authapi.settings import Settings
@@ -22,6 +22,8 @@ _OLDEST_POSTGRES = 14
 """The oldest version of PostgreSQL that its project still maintained in 2026."""
 _MIN_FREE = 200 * 1024 * 1024
 """Bytes. SQLite needs room for its journal, and a full disk stops every login."""
+_LARGE = 20 * 2**30
+"""Bytes of events: more than most of a backup, which takes minutes to write and to restore."""
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "fuse.sshfs"}
 )
@@ -113,6 +115,16 @@ def _check_events(settings: Settings, capacity: Capacity) -> Iterator[Finding]:
     else:
         kept = duration_in_words(settings.events_retention)
         yield Finding("cleanup", "ok", f"no event is older than {kept}")
+    if capacity.bytes_of_events is not None:
+        yield _examine_size(settings, capacity.bytes_of_events)
+
+
+def _examine_size(settings: Settings, size: int) -> Finding:
+    fact = f"events of {duration_in_words(settings.events_retention)} take {size_in_words(size)}"
+    if size <= _LARGE:
+        return Finding("events", "ok", fact)
+    remedy = "shorten AUTHAPI_EVENTS_RETENTION, and keep older ones by `authapi events export`"
+    return Finding.advising("events", "warning", fact, remedy)
 
 
 def check_disk(

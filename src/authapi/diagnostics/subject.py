@@ -40,7 +40,7 @@ def database_exists(settings: Settings) -> bool:
 def is_current(settings: Settings) -> bool:
     """Returns whether the database answers and has a schema that this release can use."""
     try:
-        migrations.require_current(settings.resolved_database_url, names=TableNames.of(settings))
+        migrations.require_current(settings.resolved_direct_url, names=TableNames.of(settings))
     except AuthAPIError:
         return False
     return True

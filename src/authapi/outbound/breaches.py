@@ -2,7 +2,8 @@
 
 The request contains the first five hexadecimal digits of the SHA-1 of the password. The response
 lists the suffixes of several hundred hashes, so the API does not learn the password. The check is
-off unless `breached_passwords_url` is set.
+off unless `breached_passwords_url` is set. A client library would send its requests past the limits
+of `http_client`.
 """
 
 import hashlib

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 from authapi.domain.monitoring.signals import Signals
@@ -43,7 +44,7 @@ from authapi.services.passwords import BreachCheck, Passwords
 from authapi.services.queues.administration import Queues
 from authapi.services.rate_limits import RateLimits
 from authapi.services.restores import NewestEvent
-from authapi.services.schema import prepare
+from authapi.services.schema import check_direct_url, prepare
 from authapi.services.sessions.liveness import Liveness
 from authapi.services.sessions.service import Sessions
 from authapi.services.sessions.watch import SessionWatch
@@ -137,12 +138,12 @@ class Services:
         """Creates the services without opening, reading or writing anything.
 
         `hooks` are those of the application, which registers them before the start; `profile` are
-        its own columns. `breached` looks up new passwords among breached ones; None disables the
-        check. `post` sends webhooks; None disables them. `engine` is one of the application; by
-        default, the services have their own. Raises ConfigurationError if the metrics are enabled
-        and their extra is not installed, or `profile` cannot be used.
+        its own columns. `breached` looks up new passwords among breached ones, `post` sends
+        webhooks; None disables either. `engine` is one of the application; by default, the services
+        have their own. Raises ConfigurationError if `profile`, or metrics without an extra, fail.
         """
         hooks = hooks or Hooks(settings.database_timeout)
+        has_cache = settings.identity_cache_size > 0
         # Services depend on one another in a circle: the lambdas name what is created below.
         metrics = create_metrics(
             settings,
@@ -152,9 +153,8 @@ class Services:
                 "authapi_identity_cache_entries": lambda: len(identity_cache),
                 "authapi_database_connections": lambda: database.connections_in_use,
                 "authapi_database_pool_size": lambda: pool_size(settings, engine),
-                "authapi_coherence_lag_seconds": lambda: (
-                    invalidation.lag if settings.identity_cache_size else 0.0
-                ),
+                "authapi_coherence_lag_seconds": lambda: has_cache and invalidation.lag,
+                "authapi_identity_cache_off": lambda: not has_cache or invalidation.lag == inf,
             },
         )
         signals = metrics or Signals()
@@ -171,6 +171,8 @@ class Services:
             pool_timeout=settings.database_pool_timeout,
             timeout=settings.database_timeout,
             engine=engine,
+            direct_url=settings.direct_url,
+            shares_sessions=settings.database_pooler is not None,
             on_commit=on_commit(metrics),
             on_change=identity_cache.invalidate,
             on_queued=lambda: outbox.wake(),  # noqa: PLW0108  # `outbox` is created below
@@ -337,6 +339,7 @@ class Services:
         # Cancelling does not stop a thread: it must not still run at the next start.
         await run_to_completion(asyncio.to_thread(prepare, self.settings))
         await self.database.limitations()
+        await check_direct_url(self.database, self.settings)
         if before_keys is not None:
             await before_keys()
         await self.keys.open()
@@ -362,6 +365,8 @@ class Services:
                 _log.warning("authapi uses the engine of the application: %s", "; ".join(limits))
             if self.settings.identity_cache_size:
                 await self.invalidation.start()
+            else:
+                _log.info("identity cache off: AUTHAPI_IDENTITY_CACHE_SIZE is 0")
             await self.keys.start()
             self.last_used.start()
             self.cleanup.start()

@@ -3,6 +3,8 @@
 Counters are incremented where the event happens; gauges are read at a scrape. Several workers write
 their values to files of one folder, and the process that is scraped adds them up. No label has a
 value that a client can choose: labels are route patterns, strategy names and status codes.
+
+Packages that instrument FastAPI count requests alone; those are a tenth of what is counted here.
 """
 
 import fcntl
@@ -49,6 +51,10 @@ _GAUGES: Mapping[str, tuple[str, Literal["livesum", "livemax"]]] = {
     "authapi_hashes_running": ("Password hashes in progress.", _SUM),
     "authapi_hashes_waiting": ("Password hashes waiting for a thread.", _SUM),
     "authapi_identity_cache_entries": ("Entries of the identity cache.", _SUM),
+    "authapi_identity_cache_off": (
+        "1 while each request asks the database: by the settings, or as no notification arrives.",
+        _MAX,
+    ),
     "authapi_database_connections": ("Database connections in use.", _SUM),
     "authapi_database_pool_size": ("Database connections that may be in use.", _SUM),
     "authapi_coherence_lag_seconds": (
@@ -154,6 +160,7 @@ class Metrics(Signals):
         }
         self._is_multiprocess = MULTIPROCESS_FOLDER in os.environ
         if not self._is_multiprocess:
+            # Not the PlatformCollector: `authapi_info` has the version of Python, of all workers.
             ProcessCollector(registry=own)
         self._turn: IO[bytes] | None = None
         self._task = PeriodicTask(
@@ -308,7 +315,10 @@ def registry_of_workers() -> CollectorRegistry:
 
 
 class _DeadWorkers(Collector):
-    """Removes the gauges of killed workers, which would otherwise stay at their last value."""
+    """Removes the gauges of killed workers, which would otherwise stay at their last value.
+
+    prometheus_client leaves this to a server of processes that tells it of each death.
+    """
 
     def collect(self) -> Iterable[Metric]:
         for path in _folder().glob("gauge_live*_*.db"):

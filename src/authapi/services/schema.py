@@ -2,14 +2,16 @@
 
 import threading
 
+from authapi.errors import ConfigurationError
 from authapi.services.keys.secret import prepare_data_dir
 from authapi.settings import Settings
-from authapi.storage import migrations
+from authapi.storage import Database, migrations
 from authapi.storage.names import TableNames
+from authapi.storage.notifications import PostgresNotifications
 from authapi.storage.readiness.probe import require_ready
 from authapi.storage.schema.described import require_described
 
-__all__ = ["prepare", "require_ready"]
+__all__ = ["check_direct_url", "prepare", "require_ready"]
 
 _lock = threading.Lock()
 """Alembic keeps its state in module attributes: one thread at a time."""
@@ -20,10 +22,10 @@ def prepare(settings: Settings) -> None:
 
     By default SQLite is migrated, as one service owns the file; PostgreSQL is not, as its operator
     decides when. Creates the data folder for SQLite. Raises ConfigurationError if the schema is out
-    of date, if the application uses `authapi.orm` with other names, or if the database or the data
-    folder cannot be used.
+    of date, if the application uses `authapi.orm` with other names, if the database or the data
+    folder cannot be used, or if there is a pooler that shares sessions and is not declared.
     """
-    url, names = settings.resolved_database_url, TableNames.of(settings)
+    url, names = settings.resolved_direct_url, TableNames.of(settings)
     require_described(names)
     with _lock:
         if settings.database_url is None:
@@ -32,3 +34,20 @@ def prepare(settings: Settings) -> None:
             migrations.upgrade(url, names=names)
         else:
             migrations.require_current(url, names=names)
+    if settings.database_direct_url is not None and settings.database_pooler is None:
+        migrations.is_pooled(settings.resolved_database_url)  # raises if sessions are shared
+
+
+async def check_direct_url(database: Database, settings: Settings) -> None:
+    """Checks that `database_direct_url`, if it is set, names the database of `database_url`.
+
+    Otherwise migrations would change another database, and no notification would arrive. Raises
+    ConfigurationError, and StorageUnavailable if one of the two does not answer.
+    """
+    notifications = database.notifications
+    if settings.direct_url is None or not isinstance(notifications, PostgresNotifications):
+        return
+    if await notifications.identity() != await database.identity():
+        raise ConfigurationError(
+            "AUTHAPI_DATABASE_URL and AUTHAPI_DATABASE_DIRECT_URL name different databases"
+        )

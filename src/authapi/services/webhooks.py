@@ -125,7 +125,10 @@ class Webhooks:
 
 
 def signature(key: bytes, message_id: str, timestamp: int, body: str) -> str:
-    """Returns the signature of a webhook: HMAC-SHA256, version 1 of Standard Webhooks."""
+    """Returns the signature of a webhook: HMAC-SHA256, version 1 of Standard Webhooks.
+
+    Three lines are no reason for a package; the tests ask the package `standardwebhooks`.
+    """
     signed = f"{message_id}.{timestamp}.{body}".encode()
     mac = hmac.new(key, signed, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(mac).decode()}"

@@ -3,7 +3,7 @@
 import os
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, SecretStr
@@ -14,7 +14,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
-from authapi.settings.field_types import Duration, Seconds, WholeSeconds
+from authapi.settings.field_types import Duration, Seconds, SecretURL, WholeSeconds
 from authapi.settings.pages import PageSettings
 from authapi.settings.secret_files import (
     CHMOD_FIX,
@@ -73,6 +73,12 @@ class Settings(PageSettings):
     metrics_path: str | None = Field(default=None, pattern="^/[a-z0-9/_-]+$")
     """Path of the service itself for Prometheus metrics, without authentication. Default: none."""
 
+    database_direct_url: SecretURL = None
+    """URL of the same PostgreSQL database without a pooler, for migrations and notifications.
+    Default: `database_url`."""
+    database_pooler: Literal["transaction"] | None = None
+    """`transaction` if the pooler at `database_url` gives a session to another client after each
+    transaction. Default: none, or a pooler in session mode."""
     migrate: bool | None = None
     """Upgrade the schema at start. Default: only on SQLite."""
     allow_sqlite: bool = False
@@ -122,6 +128,19 @@ class Settings(PageSettings):
             raise ValueError("database_schema must not begin with pg_, which PostgreSQL reserves")
         if not self.strategies:
             raise ValueError("strategies must not be empty")
+        self._check_pooler()
+
+    def _check_pooler(self) -> None:
+        for name in ("database_direct_url", "database_pooler"):
+            if getattr(self, name) is not None and self.is_embedded:
+                raise ValueError(f"{name} needs PostgreSQL: there is no pooler before SQLite")
+        if self.database_pooler is None:
+            return
+        if self.database_direct_url is None:
+            raise ValueError(
+                f"database_pooler={self.database_pooler} needs AUTHAPI_DATABASE_DIRECT_URL:"
+                " migrations and change notifications cannot go through that pooler"
+            )
 
     def _check_production(self) -> None:
         super()._check_production()
@@ -132,7 +151,7 @@ class Settings(PageSettings):
             raise ValueError("production on SQLite needs AUTHAPI_ALLOW_SQLITE=true")
         if self.secret is not None and _is_guessable(self.secret.get_secret_value()):
             raise ValueError("AUTHAPI_SECRET is not random: create one with `openssl rand -hex 32`")
-        for name in ("database_url", "redis_url"):
+        for name in ("database_url", "database_direct_url", "redis_url"):
             url: SecretStr | None = getattr(self, name)
             if url is not None and _has_default_password(url.get_secret_value()):
                 raise ValueError(f"AUTHAPI_{name.upper()} contains a default password")
@@ -171,6 +190,17 @@ class Settings(PageSettings):
             return self.database_url.get_secret_value()
         # Symbolic links are not resolved, so that the path stays as configured.
         return f"sqlite:///{quote(os.fsencode(self.data_dir.absolute() / 'authapi.db'))}"
+
+    @property
+    def direct_url(self) -> str | None:
+        """`database_direct_url`, or None if it is not set."""
+        url = self.database_direct_url
+        return None if url is None else url.get_secret_value()
+
+    @property
+    def resolved_direct_url(self) -> str:
+        """The URL for what must not pass a pooler that shares sessions between clients."""
+        return self.direct_url or self.resolved_database_url
 
     @classmethod
     def settings_customise_sources(

@@ -30,7 +30,6 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -52,10 +51,9 @@ from authapi.storage.driver_errors import (
 from authapi.storage.leases import Leases
 from authapi.storage.models import tables_of
 from authapi.storage.names import DEFAULT_NAMES, TableNames
-from authapi.storage.notifications import Notifications, PostgresNotifications
-from authapi.storage.postgres.connection import invalidate_stale, pool_connection_factory
+from authapi.storage.notifications import Notifications, PostgresNotifications, send_message
 from authapi.storage.postgres.direct_reads import DirectReads
-from authapi.storage.postgres.session_parameters import service_parameters
+from authapi.storage.postgres.engine import postgres_engine
 from authapi.storage.schema.writability import READ_ONLY_QUERY, noop_write
 from authapi.storage.sqlite import (
     WRITES,
@@ -95,9 +93,11 @@ class Database:
     """A database, accessed through a connection pool. Its tables have the names `names`.
 
     `engine` is one of the application, which is used as it is and not closed; by default, the
-    database has its own. `pool_size` is the maximum number of connections. `pool_timeout` is the
-    maximum wait for a connection, `timeout` the maximum time of a statement or a wait for a lock,
-    both in seconds.
+    database has its own. `direct_url` is the URL without a pooler, for notifications; by default
+    `url`. `shares_sessions` declares a pooler at `url` in transaction mode.
+
+    `pool_size` is the maximum number of connections. `pool_timeout` is the maximum wait for a
+    connection, `timeout` the maximum time of a statement or a wait for a lock, both in seconds.
 
     `on_commit` is called with each event after its transaction was committed; `on_change` with the
     changed users after a transaction ended, even if it was rolled back; `on_queued` after a
@@ -118,6 +118,8 @@ class Database:
         pool_timeout: float = 5,
         timeout: float = 5,
         engine: AsyncEngine | None = None,
+        direct_url: str | None = None,
+        shares_sessions: bool = False,
         on_commit: Callable[[Event], None] = _ignore,
         on_change: Callable[[Collection[UUID]], None] = _ignore,
         on_queued: Callable[[], None] = _do_nothing,
@@ -136,51 +138,50 @@ class Database:
             # Of the connections of PostgreSQL, some are for look-ups of callers only.
             direct = 0 if self.is_sqlite else pool_size * 3 // 10
             options = {"pool_size": pool_size - direct, "pool_timeout": pool_timeout}
-            self.engine = self._own_engine(options, timeout, max_idle=longest_transaction)
-            if direct:
-                self.direct_reads = DirectReads(
-                    self.engine, options, size=direct, timeout=pool_timeout + timeout + 1
+            if self.is_sqlite:
+                # Only `begin_sqlite` begins a transaction. With AUTOCOMMIT, SQLAlchemy would send a
+                # statement to end that mode, and a connection whose statement fails never returns.
+                self.engine = self._reader = self._sqlite_engine(options, timeout)
+                self._writer = self.engine.execution_options(**{WRITES: True})
+            else:
+                own = postgres_engine(
+                    self._url,
+                    options,
+                    timeout=timeout,
+                    max_idle=longest_transaction,
+                    is_shared=shares_sessions,
                 )
-            # A single statement needs no transaction: on PostgreSQL that saves two round trips.
-            self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-            self._writer = self.engine.execution_options(**{WRITES: True})
+                self.engine, self._reader, self._writer = own.engine, own.reader, own.writer
+                if direct:
+                    limits = {"pool_timeout": pool_timeout, "timeout": pool_timeout + timeout + 1}
+                    self.direct_reads = DirectReads(
+                        self.engine, own.connect_arguments, size=direct, **limits
+                    )
         self._leases = Leases(
             end_timeout=timeout + 1, restore=None if self._theirs is None else self._theirs.restore
         )
+        self._shares_sessions = shares_sessions
         self._read_timeout = pool_timeout + timeout + 1
-        self._write_timeout = pool_timeout + 2 * timeout + 1
+        self._write_timeout = self._read_timeout + timeout
         self._on_commit, self._on_change, self._on_queued = on_commit, on_change, on_queued
         self.notifications: Notifications = (
             SQLiteNotifications(self._url.database or "")
             if self.is_sqlite
-            else PostgresNotifications(self._url)
+            else PostgresNotifications(parse_url(direct_url or url), self._send)
         )
         # SQLite has a single writer, and its own lock is not fair: with many writers, some of them
         # time out. This lock is first come, first served.
         self._write_lock = asyncio.Lock() if self.is_sqlite else None
 
-    def _own_engine(
-        self, options: dict[str, Any], timeout: float, *, max_idle: float
-    ) -> AsyncEngine:
-        options |= {"max_overflow": 0, "hide_parameters": True}
-        if self.is_sqlite:
-            options["connect_args"] = {
-                "timeout": timeout,
-                "async_creator_fn": StoppableConnection,
-            }
-        else:
-            options["pool_pre_ping"] = True
-            parameters = service_parameters(self._url, timeout=timeout, max_idle=max_idle)
-            options["connect_args"] = {
-                "connect_timeout": max(2, int(timeout)),
-                "tcp_user_timeout": int(timeout * 1000),
-                "async_creator_fn": pool_connection_factory(parameters),
-            }
-        engine = create_async_engine(self._url, **options)
-        if self.is_sqlite:
-            listen_to_engine(engine.sync_engine, self.file)
-        else:
-            event.listen(engine.sync_engine, "handle_error", invalidate_stale)
+    def _sqlite_engine(self, options: Mapping[str, Any], timeout: float) -> AsyncEngine:
+        engine = create_async_engine(
+            self._url,
+            **options,
+            max_overflow=0,
+            hide_parameters=True,
+            connect_args={"timeout": timeout, "async_creator_fn": StoppableConnection},
+        )
+        listen_to_engine(engine.sync_engine, self.file)
         return engine
 
     @property
@@ -231,9 +232,11 @@ class Database:
 
         It must not change a user, and add no event.
         """
-        if self.direct_reads is not None and self._joined_store is None:
+        # On a shared session, only a transaction has the parameters that a change needs.
+        direct = None if self._shares_sessions else self.direct_reads
+        if direct is not None and self._joined_store is None:
             with translate_driver_errors():
-                return await self.direct_reads.rows(statement, values)
+                return await direct.rows(statement, values)
         async with self.transaction() as store:
             rows: Sequence[Any] = (await store.connection.execute(statement, values)).all()
             return rows
@@ -294,6 +297,10 @@ class Database:
             log_unknown_outcome(store.events.added)
         if store.outbox.added and outcome is not TransactionOutcome.ROLLED_BACK:
             self._on_queued()
+
+    async def _send(self, message: str) -> None:
+        async with self.read() as store:
+            await send_message(store.connection, message)
 
     def borrow(self, connection: BorrowedConnection) -> Store:
         """Returns the tables in a transaction that the application ends. Then call `end_borrowed`.

@@ -25,8 +25,8 @@ from authapi.errors import ConfigurationError
 from authapi.storage.models import tables_of
 from authapi.storage.names import DEFAULT_NAMES, TableNames
 from authapi.storage.postgres import poolers
-from authapi.storage.postgres.connection import apply_on_connect
-from authapi.storage.postgres.session_parameters import command_parameters, service_parameters
+from authapi.storage.postgres.connection import NAMED, apply_on_connect
+from authapi.storage.postgres.session_parameters import command_parameters
 from authapi.storage.schema.adoption import (
     adopt,
     require_free_names,
@@ -347,9 +347,7 @@ def connect(url: str, *, writes: bool = False, check_pooler: bool = True) -> Ite
         parameters = command_parameters(target)
         apply_on_connect(engine, parameters)
         if check_pooler:
-            poolers.check_on_connect(
-                engine, parameters, service_parameters(target, timeout=1, max_idle=1)
-            )
+            poolers.check_on_connect(engine, parameters)
     try:
         with engine.connect() as connection:
             yield connection
@@ -374,6 +372,7 @@ def _engine(target: URL) -> sa.Engine:
     options: dict[str, object] = {}
     if target.get_backend_name() != "sqlite":
         options.update(command_parameters(target).arguments(with_own=False))
+        options.update(NAMED)
         options["prepare_threshold"] = None  # no gain for a connection of a few statements
         if "connect_timeout" not in target.query:
             options["connect_timeout"] = _CONNECT_TIMEOUT

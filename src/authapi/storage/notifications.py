@@ -8,7 +8,7 @@ committed. PostgreSQL delivers a `NOTIFY` at the commit, in the order of commits
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authapi.errors import StorageUnavailable
+from authapi.storage.application.session import IDENTITY_QUERY
 from authapi.storage.postgres.connection import connect
 from authapi.storage.postgres.session_parameters import command_parameters
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection as ListeningConnection
 
 _CHANNEL = "authapi_changes"
+_TIMEOUT = 10.0
+"""Seconds in which the server must answer at a start."""
 _USERS_PER_MESSAGE = 200  # a payload has at most 8,000 bytes; an id takes 33
 
 ALL_USERS: Final = UUID(int=0)
@@ -44,31 +47,54 @@ class Notifications(ABC):
 
 
 class PostgresNotifications(Notifications):
-    """Notifies with `NOTIFY`. Any number of processes on any number of hosts can listen."""
+    """Notifies with `NOTIFY`. Any number of processes on any number of hosts can listen.
 
-    def __init__(self, url: URL) -> None:
+    `url` is that of the listening connection. `send` sends one message to all listeners, over
+    another connection, in a transaction of its own.
+    """
+
+    def __init__(self, url: URL, send: "Callable[[str], Awaitable[None]]") -> None:
         from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg  # noqa: PLC0415  # slow
 
         # The same arguments as the pool's: SQLAlchemy and libpq read some URLs differently.
         dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy
         _, self._options = dialect.create_connect_args(url)  # type: ignore[no-untyped-call]
         self._parameters = command_parameters(url)
+        self.send = send
 
     async def notify(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
         ids = sorted(user.hex for user in users)
         for start in range(0, len(ids), _USERS_PER_MESSAGE):
             message = " ".join(ids[start : start + _USERS_PER_MESSAGE])
-            await connection.execute(_NOTIFY, {"channel": _CHANNEL, "message": message})
+            await send_message(connection, message)
 
     def committed(self) -> None:
         return None
+
+    async def identity(self) -> object:
+        """Returns a value that equals that of another connection to the same database.
+
+        Raises StorageUnavailable if the connection cannot be made.
+        """
+        import psycopg  # noqa: PLC0415  # as below
+
+        try:
+            async with (
+                asyncio.timeout(_TIMEOUT),
+                await connect(self._parameters, **self._options) as connection,
+            ):
+                result = await connection.execute(IDENTITY_QUERY.text.encode(), prepare=False)
+                row = await result.fetchone()
+        except (psycopg.Error, OSError) as error:
+            raise StorageUnavailable from error
+        return row
 
     @asynccontextmanager
     async def listen(self, *, operation_timeout: float) -> AsyncIterator["Listener"]:
         """Opens a connection outside of the pool that receives every notification from now on.
 
         `operation_timeout`, in seconds, bounds every wait for the server: to connect, to listen and
-        to send. Raises StorageUnavailable if the connection cannot be made or is lost.
+        to answer. Raises StorageUnavailable if the connection cannot be made or is lost.
         """
         import psycopg  # noqa: PLC0415  # an extra, installed wherever PostgreSQL is used
 
@@ -79,8 +105,9 @@ class PostgresNotifications(Notifications):
                 connection = await connect(self._parameters, **options)
             try:
                 async with asyncio.timeout(operation_timeout):
+                    is_pooled = await _session(connection) != connection.info.backend_pid
                     await connection.execute(f"LISTEN {_CHANNEL}")
-                yield Listener(connection, operation_timeout)
+                yield Listener(connection, operation_timeout, is_pooled=is_pooled)
             finally:
                 await connection.close()
         except (psycopg.Error, OSError, TimeoutError) as error:
@@ -90,33 +117,57 @@ class PostgresNotifications(Notifications):
 _NOTIFY = sa.text("SELECT pg_notify(:channel, :message)")
 
 
+async def send_message(connection: AsyncConnection, message: str) -> None:
+    """Sends `message` to every listener at the commit of the transaction of `connection`."""
+    await connection.execute(_NOTIFY, {"channel": _CHANNEL, "message": message})
+
+
+async def _session(connection: "ListeningConnection") -> object:
+    # The name of the column tells an operator what the session does.
+    result = await connection.execute("SELECT pg_backend_pid() AS heartbeat", prepare=False)
+    row = await result.fetchone()
+    return None if row is None else row[0]
+
+
 class Listener:
     """One listening connection to PostgreSQL.
 
-    Both methods raise psycopg.Error or OSError if the connection is lost; `listen` turns them into
+    The methods raise psycopg.Error or OSError if the connection is lost; `listen` turns them into
     StorageUnavailable.
     """
 
-    def __init__(self, connection: "ListeningConnection", operation_timeout: float) -> None:
+    def __init__(
+        self, connection: "ListeningConnection", operation_timeout: float, *, is_pooled: bool
+    ) -> None:
         self._connection = connection
         self._operation_timeout = operation_timeout
+        self.is_pooled = is_pooled
+        """Whether a pooler is in front of the server. Then no statement may follow `LISTEN`: a
+        pooler links a session to a client when the client sends a statement, and notifications of a
+        session that is not linked are lost. So a message that arrives, although no statement was
+        sent, proves that the session has been linked since."""
 
-    async def send(self, message: str) -> None:
-        """Sends `message` to every listener including this one.
+    async def beat(self) -> Sequence[str]:
+        """Sends a statement, and returns the messages that arrived before its result.
 
-        It arrives after the notifications of all transactions that were committed before. Raises
-        ConnectionError if a pooler is in front of the server, TimeoutError after the operation
-        timeout.
+        Every notification whose commit was acknowledged before the call has then been received.
+        The server signals the listeners before it acknowledges a commit, and a session sends its
+        notifications before it is ready for the next statement.
+
+        Raises ConnectionError if a pooler is in front of the server, TimeoutError after the
+        operation timeout.
         """
         async with asyncio.timeout(self._operation_timeout):
-            result = await self._connection.execute(
-                "SELECT pg_notify(%s, %s), pg_backend_pid()", [_CHANNEL, message]
-            )
-            row = await result.fetchone()
-        # A pooler may drop notifications that arrive while this connection is idle, and still
-        # deliver those that this connection sent itself.
-        if row is None or row[1] != self._connection.info.backend_pid:
+            session = await _session(self._connection)
+        # A pooler may drop notifications that arrive while this connection is idle.
+        if session != self._connection.info.backend_pid:
             raise ConnectionError("a connection pooler is between this process and the server")
+        messages = [message async for message in self.receive(max_wait=0)]
+        # What libpq has read after the last result, and psycopg has not asked it for yet.
+        server, encoding = self._connection.pgconn, self._connection.info.encoding
+        while (notification := server.notifies()) is not None:
+            messages.append(notification.extra.decode(encoding))
+        return messages
 
     async def receive(self, *, max_wait: float) -> AsyncIterator[str]:
         """Yields each message on its arrival, and ends after `max_wait` seconds."""

@@ -27,6 +27,7 @@ from authapi.storage.tables.factors.totp_factors import TOTPFactorTable
 from authapi.storage.tables.factors.used_challenges import UsedChallengeTable
 from authapi.storage.tables.monitoring.counts import CountTable
 from authapi.storage.tables.monitoring.live_sessions import LiveSessionTable
+from authapi.storage.tables.monitoring.sizes import SizeTable
 from authapi.storage.tables.outbox import OutboxTable
 from authapi.storage.tables.refresh_families import RefreshFamilyTable
 from authapi.storage.tables.restores.ends import EndTable
@@ -56,6 +57,7 @@ class Store:
     passkeys: PasskeyTable
     used_challenges: UsedChallengeTable
     counts: CountTable
+    sizes: SizeTable
     live_sessions: LiveSessionTable
     ends: EndTable
     history: HistoryTable
@@ -88,6 +90,7 @@ class Store:
             passkeys=PasskeyTable(connection, tables),
             used_challenges=UsedChallengeTable(connection, tables),
             counts=CountTable(connection, tables),
+            sizes=SizeTable(connection, tables),
             live_sessions=LiveSessionTable(connection, tables),
             ends=EndTable(connection, tables, changed),
             history=HistoryTable(connection, tables),

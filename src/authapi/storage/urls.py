@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 from sqlalchemy.engine import URL
 
 from authapi.errors import ConfigurationError
-from authapi.storage.postgres.url_parameters import HINTS, libpq_parameters
+from authapi.storage.postgres.url_parameters import HINTS, environment_value, libpq_parameters
 
 _POSTGRES = re.compile(
     r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^/?@]*))?@)?"
@@ -109,6 +109,9 @@ def _several(hosts: Sequence[str], query: Mapping[str, str | Sequence[str]]) -> 
     if len(ports) != len(pairs):
         raise _refused(f"names {len(ports)} ports for {len(pairs)} hosts")
     parameters = {"host": ",".join(name for name, _ in pairs)}
+    if len(pairs) > 1 and environment_value("target_session_attrs") in {None, "any"}:
+        # A service writes: of a primary and its standbys, it needs the primary.
+        parameters["target_session_attrs"] = str(query.get("target_session_attrs", "read-write"))
     return parameters | {"port": ",".join(ports)} if any(ports) else parameters
 
 

@@ -61,6 +61,7 @@ class JWTStrategy(BearerStrategy, Refreshable[str]):
         self, login: Login, connection: HTTPConnection, *, remember: bool = False
     ) -> Issued:
         settings, first = self.services.settings, new_refresh_token()
+        await self.services.keys.signing_key()
         session = await self.services.sessions.create(
             login,
             SessionKind.JWT,
@@ -75,6 +76,7 @@ class JWTStrategy(BearerStrategy, Refreshable[str]):
         )
 
     async def refresh(self, refresh_token: str, *, scopes: Collection[str] | None) -> Issued:
+        await self.services.keys.signing_key()
         renewed = await self.services.tokens.refresh.refresh(refresh_token, scopes=scopes)
         return await self._issued(renewed)
 

@@ -3,9 +3,11 @@
 from math import ceil
 from time import monotonic
 
+from authapi.backoff import delay_after
+
 
 class Backoff:
-    """Exponential backoff: 1 second after the first failure, then 2, 4, up to `max_delay`."""
+    """Exponential backoff: about 1 second after the first failure, then 2, 4, up to `max_delay`."""
 
     def __init__(self, *, max_delay: float) -> None:
         self._max_delay = max_delay
@@ -21,8 +23,7 @@ class Backoff:
     def record_failure(self) -> None:
         """Doubles the delay, up to `max_delay` seconds, and starts it."""
         self.failures += 1
-        # The exponent is bounded: a long outage would overflow a float.
-        self._until = monotonic() + min(2.0 ** min(self.failures - 1, 32), self._max_delay)
+        self._until = monotonic() + delay_after(self.failures, limit=self._max_delay)
 
     @property
     def is_elapsed(self) -> bool:

@@ -6,9 +6,9 @@
 * At most one read is under way at a time; all requests share its result.
 * A token may name a key that is not in the key set: a new key, or an invented one. Such tokens
   trigger a read at most once in `KeyCache.look_again`, independent of the number of requests.
-* While the issuer is unavailable, reads are retried after 1, 2, 4 up to 60 seconds. The cached keys
-  stay valid for `KeyCache.outage`. A token with an unknown key can then be neither accepted nor
-  rejected, so the request gets IssuerUnavailable.
+* While the issuer is unavailable, reads are retried after about 1, 2, 4 up to 60 seconds. The
+  cached keys stay valid for `KeyCache.outage`. A token with an unknown key can then be neither
+  accepted nor rejected, so the request gets IssuerUnavailable.
 """
 
 import asyncio

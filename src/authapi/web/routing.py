@@ -349,8 +349,8 @@ async def read_form(request: Request, *, max_fields: int = MAX_FIELDS) -> dict[s
     """Returns the fields of a form (application/x-www-form-urlencoded, UTF-8).
 
     Raises UnsupportedMediaType for another content type, MalformedRequest if the form is malformed,
-    a field occurs twice, there are more than `max_fields` or a value is longer than `MAX_VALUE`,
-    and RefusalHTTPException if the body is too large or arrives too slowly.
+    a field occurs twice (python-multipart accepts that), there are over `max_fields` or a value is
+    longer than `MAX_VALUE`, and RefusalHTTPException for a body that is too large or too slow.
     """
     require_media_type(request, FORM)
     try:

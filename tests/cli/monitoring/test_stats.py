@@ -1,6 +1,7 @@
 """`authapi stats` as an operator runs it."""
 
 import json
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -22,6 +23,14 @@ def test_numbers_are_printed_and_no_key_is_made(run: Run, tmp_path: Path) -> Non
     assert lines["logins"] == "0 session, 0 token, 0 jwt"
     assert lines["last_day"] == "1 event, 0 logins, 0 refused"
     assert lines["keys"] == "1 next, 1 active, 0 retired"
+    assert found["schema"] == lines["schema"]
+    assert found["database"] == lines["database"]
+    users = next(table for table in found["tables"] if table["name"] == "authapi_users")
+    assert (users["rows"], users["is_estimated"]) == (1, False)
+    assert users["bytes"] is None or users["bytes"] > 0
+    assert re.search(
+        r"^table authapi_users +1 row(, \d+\.\d KiB)?$", run("stats").stdout, re.MULTILINE
+    )
 
 
 def test_a_watch_as_json_prints_a_document_on_each_line(run: Run, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authapi.cli.terminal.texts import as_json, as_text
-from authapi.domain.monitoring.wording import duration_in_words
+from authapi.domain.monitoring.wording import duration_in_words, size_in_words
 from authapi.settings.values.durations import parse_duration
 
 AT = datetime(2026, 11, 30, 10, 0, 0, 5, tzinfo=timezone(timedelta(hours=1)))
@@ -50,3 +50,20 @@ def test_json_has_the_times_of_the_api() -> None:
     found = json.loads(as_json({"at": AT, "id": UUID(int=1), "for": timedelta(seconds=3)}))
     assert found == {"at": "2026-11-30T09:00:00.000005Z", "id": str(UUID(int=1)), "for": 3.0}
     assert datetime.fromisoformat(found["at"]) == AT.astimezone(UTC)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 bytes"),
+        (1023, "1,023 bytes"),
+        (1024, "1.0 KiB"),
+        (100 * 1024, "100 KiB"),
+        (4_404_019, "4.2 MiB"),
+        (20 * 2**30, "20.0 GiB"),
+        (1300 * 2**40, "1,300 TiB"),
+        (3 * 2**60, "3,145,728 TiB"),
+    ],
+)
+def test_sizes_in_words(size: int, words: str) -> None:
+    assert size_in_words(size) == words

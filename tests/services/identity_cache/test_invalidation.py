@@ -4,6 +4,7 @@ Each `Services` represents a process: the two share only the database.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -310,7 +311,8 @@ def listeners(url: str) -> list[int]:
     found = sql(
         sa.make_url(url).set(database="postgres").render_as_string(hide_password=False),
         f"SELECT pid FROM pg_stat_activity WHERE datname = '{name}'"
-        " AND (starts_with(query, 'LISTEN ') OR starts_with(query, 'SELECT pg_notify($1, $2)'))",
+        " AND (starts_with(query, 'LISTEN ')"
+        " OR starts_with(query, 'SELECT pg_backend_pid() AS heartbeat'))",
     )
     return [pid for [pid] in found]
 
@@ -352,8 +354,9 @@ def cut_off(postgres: PostgresServer, *pids: int) -> None:
 
 
 async def test_without_a_listening_connection_the_cache_is_not_used(
-    postgres: PostgresServer, postgres_url: str
+    postgres: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger="authapi")
     async with process(postgres_url, **SHORT) as here, process(postgres_url) as there:
         kept, ended = await log_in(here), await log_in(here)
         await wait_until_cached(here, kept, ended)
@@ -373,6 +376,12 @@ async def test_without_a_listening_connection_the_cache_is_not_used(
         assert cached(here, kept) is None
         assert await identify(here, ended) is None
         await wait_until_cached(here, kept)
+        await eventually(there.invalidation.is_current)
+    off = [line for line in caplog.messages if line.startswith("identity cache off")]
+    # One line for each of the two processes, however often they tried to connect.
+    assert len(off) == 2, off
+    assert all("change notifications are lost" in line for line in off)
+    assert caplog.messages.count("identity cache on again") == 2
 
 
 async def test_a_closed_listening_connection_is_replaced_each_time(
@@ -509,12 +518,23 @@ def nowhere(request: pytest.FixtureRequest) -> Iterator[sa.URL]:
         yield sa.make_url(f"postgresql://a:b@127.0.0.1:{server.getsockname()[1]}/c")
 
 
-async def test_a_start_without_a_connection_takes_max_staleness_at_most(nowhere: sa.URL) -> None:
+def notifications_of(url: sa.URL) -> PostgresNotifications:
+    found = Database(url.render_as_string(hide_password=False)).notifications
+    assert isinstance(found, PostgresNotifications)
+    return found
+
+
+async def test_a_start_without_a_connection_takes_max_staleness_at_most(
+    nowhere: sa.URL, caplog: pytest.LogCaptureFixture
+) -> None:
     cache = IdentityCache(size=9, ttl=DAY)
-    invalidation = PostgresInvalidation(PostgresNotifications(nowhere), cache, MAX_STALENESS)
+    invalidation = PostgresInvalidation(notifications_of(nowhere), cache, MAX_STALENESS)
     with anyio.fail_after(MAX_STALENESS + 2):
         await invalidation.start()
     assert not invalidation.is_current()
+    assert [line.partition(":")[0] for line in caplog.messages] == [
+        "identity cache off, each request asks the database"
+    ]
     with anyio.fail_after(MAX_STALENESS + 2):
         await invalidation.stop()
     assert not invalidation.is_current()
@@ -523,9 +543,7 @@ async def test_a_start_without_a_connection_takes_max_staleness_at_most(nowhere:
 def test_a_start_in_another_event_loop_works() -> None:
     # For example the lifespan of an application that runs a second time in tests.
     url = sa.make_url(f"postgresql://a:b@127.0.0.1:{free_port()}/c")
-    invalidation = PostgresInvalidation(
-        PostgresNotifications(url), IdentityCache(size=9, ttl=DAY), 0.05
-    )
+    invalidation = PostgresInvalidation(notifications_of(url), IdentityCache(size=9, ttl=DAY), 0.05)
 
     async def run() -> None:
         await invalidation.start()

@@ -9,13 +9,22 @@ A cached identity may have missed a change only if all of these hold:
 
 * This process has not acknowledged the change itself.
 * The notification of the change has not arrived here.
-* The change was committed less than `max_staleness` ago.
+* The server has signalled the change to listeners less than `max_staleness` ago, which it does
+  before it acknowledges the commit. Behind a pooler: it was committed less than that ago.
 * The present connection was listening already when the change was committed.
 """
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Generator, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -83,6 +92,7 @@ class Change:
     by: object
     acknowledged: bool = False
     received_by: set[object] = field(default_factory=set)
+    signalled_at: float | None = None
 
 
 class World:
@@ -94,6 +104,8 @@ class World:
         """The notifications of the transactions, in the order of their commits."""
         self.changes: dict[int, Change] = {}
         """By position in `log`."""
+        self.signalled = 0
+        """The number of notifications that the server has signalled to its listeners."""
         far = now() + timedelta(days=1)
         self.users = [replace(a_user(), name="0") for _ in range(USERS)]
         self._sessions: dict[bytes, tuple[int, Session]] = {}
@@ -112,6 +124,22 @@ class World:
         self.changes[change.place] = change
         self.log.append(self.users[user].id.hex)
         return change
+
+    def signal(self, change: Change) -> None:
+        """Signals a change, after its commit. The listeners then read all that is committed."""
+        if self.signalled <= change.place:
+            self._signal_all()
+
+    def send(self, message: str) -> None:
+        """Commits and signals a message."""
+        self.log.append(message)
+        self._signal_all()
+
+    def _signal_all(self) -> None:
+        for place in range(self.signalled, len(self.log)):
+            if place in self.changes:
+                self.changes[place].signalled_at = self.now
+        self.signalled = len(self.log)
 
     def find(self, credential: SecretHash) -> tuple[Session, User] | None:
         """The result of a query at this moment."""
@@ -376,10 +404,14 @@ class ModelLoop(asyncio.SelectorEventLoop):
 class ModelConnection(Listener):
     """A connection. `serve` executes the pending request, `answer` returns its response."""
 
-    def __init__(self, world: World, process: object, operation_timeout: float) -> None:
+    def __init__(
+        self, world: World, process: object, operation_timeout: float, *, is_pooled: bool
+    ) -> None:
         self._world = world
         self._process = process
         self._operation_timeout = operation_timeout
+        self.is_pooled = is_pooled
+        self._unprocessed: list[int] = []
         self._request: Callable[[], object] | None = None
         self._response: asyncio.Future[None] | None = None
         self._arrived: asyncio.Queue[int | None] = asyncio.Queue()
@@ -393,9 +425,35 @@ class ModelConnection(Listener):
         await self._send_request(self._begin)
 
     async def send(self, message: str) -> None:
-        await self._send_request(lambda: self._world.log.append(message))
+        """Stands for a statement on another connection, behind the same pooler."""
+        await self._send_request(lambda: self._world.send(message))
+
+    async def beat(self) -> Sequence[str]:
+        self._note_processed()
+        # The server sends what it was signalled, and then its answer.
+        await self._send_request(self._flush)
+        found = list[str]()
+        while not self._arrived.empty():
+            place = self._arrived.get_nowait()
+            if place is None:
+                raise ConnectionResetError
+            found.append(self._world.log[place])
+            self._unprocessed.append(place)
+        return found
+
+    def _flush(self) -> None:
+        while self.deliver():
+            pass
+
+    def _note_processed(self) -> None:
+        # The consumer has processed messages when it asks for more.
+        for place in self._unprocessed:
+            if place in self._world.changes:
+                self._world.changes[place].received_by.add(self._process)
+        self._unprocessed.clear()
 
     async def receive(self, *, max_wait: float) -> AsyncIterator[str]:
+        self._note_processed()
         until = self._world.now + max_wait
         while True:
             try:
@@ -406,9 +464,8 @@ class ModelConnection(Listener):
             if place is None:
                 raise ConnectionResetError
             yield self._world.log[place]
-            # The consumer has processed this message when it requests the next one.
-            if place in self._world.changes:
-                self._world.changes[place].received_by.add(self._process)
+            self._unprocessed.append(place)
+            self._note_processed()
 
     def serve(self) -> None:
         """The request arrives and is executed."""
@@ -429,7 +486,7 @@ class ModelConnection(Listener):
 
     def deliver(self) -> bool:
         """Delivers the next message in the order of commits. Returns False if there is none."""
-        if self.is_silent or self.since is None or self.delivered == len(self._world.log):
+        if self.is_silent or self.since is None or self.delivered >= self._world.signalled:
             return False
         self._arrived.put_nowait(self.delivered)
         self.delivered += 1
@@ -454,19 +511,25 @@ class ModelConnection(Listener):
 class ModelNotifications(PostgresNotifications):
     """The successive connections of one process."""
 
-    def __init__(self, world: World, process: object) -> None:
+    def __init__(self, world: World, process: object, *, is_pooled: bool) -> None:
         self._world = world
         self._process = process
+        self._is_pooled = is_pooled
+        self.send = self._send
         self.connection: ModelConnection | None = None
         self.former: list[ModelConnection] = []
 
     async def notify(self, connection: object, users: Collection[UUID]) -> None:
         raise AssertionError("in the model the world sends the notifications")
 
+    async def _send(self, message: str) -> None:
+        assert self.connection is not None
+        await self.connection.send(message)
+
     @asynccontextmanager
     async def listen(self, *, operation_timeout: float) -> AsyncIterator[Listener]:
         self.connection = connection = ModelConnection(
-            self._world, self._process, operation_timeout
+            self._world, self._process, operation_timeout, is_pooled=self._is_pooled
         )
         try:
             await connection.listen()
@@ -480,9 +543,10 @@ class ModelNotifications(PostgresNotifications):
 class Process:
     """A process that serves requests: its cache, its connection, and the reads in progress."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, is_pooled: bool) -> None:
+        self.is_pooled = is_pooled
         self.cache = IdentityCache(size=3, ttl=timedelta(days=1))
-        self.connections = ModelNotifications(world, self)
+        self.connections = ModelNotifications(world, self, is_pooled=is_pooled)
         self.invalidation = PostgresInvalidation(self.connections, self.cache, MAX_STALENESS)
         self.caller = Caller(world, self.cache, self.invalidation)
         self.reads: list[Callable[[], bool]] = []
@@ -498,10 +562,10 @@ class Process:
 class Model:
     """Several processes on one database."""
 
-    def __init__(self, world: World, processes: int) -> None:
+    def __init__(self, world: World, processes: int, *, is_pooled: bool) -> None:
         self.world = world
         self.loop = ModelLoop(self.world)
-        self.processes = [Process(self.world) for _ in range(processes)]
+        self.processes = [Process(self.world, is_pooled=is_pooled) for _ in range(processes)]
         self._starts = [
             self.loop.create_task(process.invalidation.start()) for process in self.processes
         ]
@@ -548,7 +612,9 @@ class Model:
         for change in self.world.missed(identity):
             assert not (change.by is process and change.acknowledged), "acknowledged here"
             assert process not in change.received_by, "notification received here"
-            assert self.world.now < change.at + MAX_STALENESS, "longer ago than max_staleness"
+            at = change.at if process.is_pooled else change.signalled_at
+            is_recent = at is None or self.world.now < at + MAX_STALENESS
+            assert is_recent, "longer ago than max_staleness"
             since = process.connection.since
             assert since is None or since <= change.place, "before this connection listened"
         return True
@@ -565,9 +631,9 @@ class CurrentModel:
         self._set(invalidation, "time", clock)
         self._set(cache, "time", clock)
 
-    def begin(self, processes: int) -> Model:
+    def begin(self, processes: int, *, is_pooled: bool = False) -> Model:
         self.world = World()
-        return Model(self.world, processes)
+        return Model(self.world, processes, is_pooled=is_pooled)
 
     def limit_versions(self, count: int) -> None:
         """Limits how many changed users have a version of their own."""
@@ -586,6 +652,7 @@ class AnyOrder(RuleBasedStateMachine):
     """Two processes that read, revoke, and receive notifications or not."""
 
     current_model: CurrentModel
+    is_pooled = False
     processes = st.integers(0, 1)
     credentials = st.integers(0, len(CREDENTIALS) - 1)
     users = st.integers(0, USERS - 1)
@@ -601,7 +668,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = self.current_model.begin(2)
+        self.model = self.current_model.begin(2, is_pooled=self.is_pooled)
 
     def teardown(self) -> None:
         self.model.close()
@@ -641,10 +708,17 @@ class AnyOrder(RuleBasedStateMachine):
         process.committed.append((self.model.world.users[user].id, change))
 
     @rule(index=processes)
+    def a_change_is_signalled(self, index: int) -> None:
+        process = self._at(index)
+        if process.committed:
+            self.model.world.signal(process.committed[-1][1])
+
+    @rule(index=processes)
     def a_change_is_acknowledged(self, index: int) -> None:
         process = self._at(index)
         if process.committed:
             user, change = process.committed.pop(0)
+            self.model.world.signal(change)
             process.cache.invalidate([user])
             change.acknowledged = True
 
@@ -711,11 +785,20 @@ class AnyOrder(RuleBasedStateMachine):
                 self.model.check(process, credential)
 
 
+class AnyOrderBehindPooler(AnyOrder):
+    """The same, with heartbeats that are notifications of another connection."""
+
+    is_pooled = True
+
+
 @pytest.mark.slow
-def test_in_random_orders_no_ended_session_is_returned(current_model: CurrentModel) -> None:
-    AnyOrder.current_model = current_model
+@pytest.mark.parametrize("machine", [AnyOrder, AnyOrderBehindPooler])
+def test_in_random_orders_no_ended_session_is_returned(
+    current_model: CurrentModel, machine: type[AnyOrder]
+) -> None:
+    machine.current_model = current_model
     run_state_machine_as_test(
-        AnyOrder, settings=settings(max_examples=200, stateful_step_count=50, deadline=None)
+        machine, settings=settings(max_examples=200, stateful_step_count=50, deadline=None)
     )
 
 
@@ -723,8 +806,25 @@ def test_in_random_orders_no_ended_session_is_returned(current_model: CurrentMod
 
 
 @pytest.fixture
-def model(current_model: CurrentModel) -> Iterator[Model]:
+def pooled(current_model: CurrentModel) -> Iterator[Model]:
+    """Two processes behind a pooler."""
+    found = current_model.begin(2, is_pooled=True)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def direct(current_model: CurrentModel) -> Iterator[Model]:
+    """Two processes without a pooler."""
     found = current_model.begin(2)
+    yield found
+    found.close()
+
+
+@pytest.fixture(params=["direct", "pooled"])
+def model(request: pytest.FixtureRequest, current_model: CurrentModel) -> Iterator[Model]:
+    """Two processes."""
+    found = current_model.begin(2, is_pooled=request.param == "pooled")
     yield found
     found.close()
 
@@ -745,72 +845,131 @@ def test_a_process_with_heartbeats_keeps_its_cache(model: Model) -> None:
         assert model.check(listening, 0)
 
 
-def test_a_heartbeat_counts_from_when_it_was_sent(model: Model) -> None:
-    process = model.processes[0]
+def test_a_heartbeat_behind_a_pooler_counts_from_when_it_was_sent(pooled: Model) -> None:
+    process = pooled.processes[0]
     connection = process.connection
-    model.exchange(process)  # LISTEN
-    sent_at = model.world.now
+    pooled.exchange(process)  # LISTEN
+    sent_at = pooled.world.now
     connection.serve()
-    model.pass_time(HEARTBEAT_INTERVAL / 2)
+    pooled.pass_time(HEARTBEAT_INTERVAL / 2)
     connection.answer()
-    model.pass_time(HEARTBEAT_INTERVAL / 2)
+    pooled.pass_time(HEARTBEAT_INTERVAL / 2)
     assert not process.invalidation.is_current(), "not before it is back"
     connection.deliver()
-    model.loop.settle()
+    pooled.loop.settle()
     assert process.invalidation.is_current()
     connection.is_silent = True
-    model.pass_time(sent_at + MAX_STALENESS - model.world.now - 0.001)
+    pooled.pass_time(sent_at + MAX_STALENESS - pooled.world.now - 0.001)
     assert process.invalidation.is_current()
-    model.pass_time(0.001)
+    pooled.pass_time(0.001)
     assert not process.invalidation.is_current()
 
 
-def test_a_late_heartbeat_is_accepted(model: Model) -> None:
+def test_a_late_heartbeat_is_accepted(pooled: Model) -> None:
     # It arrives after the next one was sent, and then proves the shorter time.
-    process, _ = connect(model)
-    model.pass_time(HEARTBEAT_INTERVAL)
+    process, _ = connect(pooled)
+    pooled.pass_time(HEARTBEAT_INTERVAL)
     process.connection.serve()
     process.connection.answer()
-    model.pass_time(HEARTBEAT_INTERVAL)
+    pooled.pass_time(HEARTBEAT_INTERVAL)
     process.connection.serve()
-    model.pass_time(MAX_STALENESS - 2 * HEARTBEAT_INTERVAL)
+    pooled.pass_time(MAX_STALENESS - 2 * HEARTBEAT_INTERVAL)
     assert not process.invalidation.is_current()
     process.connection.answer()
-    model.deliver_all(process)
+    pooled.deliver_all(process)
     assert process.invalidation.is_current()
 
 
-def test_a_heartbeat_of_an_earlier_connection_is_ignored(model: Model) -> None:
-    process, other = connect(model)
-    model.pass_time(HEARTBEAT_INTERVAL)
+def test_a_heartbeat_of_an_earlier_connection_is_ignored(pooled: Model) -> None:
+    process, other = connect(pooled)
+    pooled.pass_time(HEARTBEAT_INTERVAL)
     lost = process.connection
     lost.cut()
-    model.loop.settle()
-    model.pass_time(HEARTBEAT_INTERVAL)
+    pooled.loop.settle()
+    pooled.pass_time(HEARTBEAT_INTERVAL)
     assert process.connection is not lost
-    model.exchange(process)  # LISTEN
+    pooled.exchange(process)  # LISTEN
     lost.serve_delayed()
     process.connection.deliver()
-    model.exchange(process)
+    pooled.exchange(process)
     assert not process.invalidation.is_current()
     assert other.invalidation.is_current()
-    model.deliver_all(process)
+    pooled.deliver_all(process)
     assert process.invalidation.is_current()
 
 
-def test_a_heartbeat_of_another_process_is_ignored(model: Model) -> None:
-    first, second = model.processes
-    model.exchange(first)  # LISTEN
-    model.exchange(second)
-    model.exchange(first)  # and a heartbeat of each
-    model.exchange(second)
+def test_a_heartbeat_of_another_process_is_ignored(pooled: Model) -> None:
+    first, second = pooled.processes
+    pooled.exchange(first)  # LISTEN
+    pooled.exchange(second)
+    pooled.exchange(first)  # and a heartbeat of each
+    pooled.exchange(second)
     second.connection.deliver()
-    model.loop.settle()
+    pooled.loop.settle()
     assert not second.invalidation.is_current()
     second.connection.deliver()
-    model.loop.settle()
+    pooled.loop.settle()
     assert second.invalidation.is_current()
     assert not first.invalidation.is_current()
+
+
+def test_a_heartbeat_without_a_pooler_counts_from_when_it_was_sent(direct: Model) -> None:
+    process = direct.processes[0]
+    direct.exchange(process)  # LISTEN
+    sent_at = direct.world.now
+    process.connection.serve()
+    direct.pass_time(HEARTBEAT_INTERVAL)
+    assert not process.invalidation.is_current(), "not before the answer"
+    process.connection.answer()
+    direct.loop.settle()
+    assert process.invalidation.is_current()
+    process.connection.is_silent = True
+    direct.pass_time(sent_at + MAX_STALENESS - direct.world.now - 0.001)
+    assert process.invalidation.is_current()
+    direct.pass_time(0.001)
+    assert not process.invalidation.is_current()
+
+
+def test_a_heartbeat_has_passed_what_was_acknowledged_before_it(direct: Model) -> None:
+    process, other = connect(direct)
+    change = direct.world.commit(0, None, other)
+    direct.pass_time(HEARTBEAT_INTERVAL)
+    direct.exchange(process)
+    assert direct.check(process, 0), (
+        "the backend of the other process has signalled no listener yet"
+    )
+    direct.world.signal(change)
+    direct.pass_time(HEARTBEAT_INTERVAL)
+    direct.exchange(process)
+    assert not direct.check(process, 0)
+    assert process.invalidation.is_current()
+
+
+def test_notifications_are_received_while_no_heartbeat_can_be_sent(pooled: Model) -> None:
+    process, other = connect(pooled)
+    pooled.pass_time(HEARTBEAT_INTERVAL)  # the next heartbeat waits for a free connection
+    pooled.world.signal(pooled.world.commit(0, None, other))
+    while process.connection.deliver():  # also heartbeats of the other process
+        pass
+    pooled.pass_time(HEARTBEAT_INTERVAL)
+    assert process.invalidation.is_current()
+    assert not pooled.check(process, 0)
+    pooled.deliver_all(process)
+    assert process.invalidation.is_current()
+
+
+def test_no_heartbeat_passes_a_pooler_that_has_taken_the_session_away(pooled: Model) -> None:
+    process, other = connect(pooled)
+    lost = process.connection
+    lost.since = None  # what is sent to the session goes to another client
+    pooled.world.signal(pooled.world.commit(0, None, other))
+    for _ in range(9):
+        pooled.pass_time(HEARTBEAT_INTERVAL)
+        pooled.exchange(process)
+    assert process.connection is not lost
+    pooled.deliver_all(process)
+    assert process.invalidation.is_current()
+    assert not pooled.check(process, 0)
 
 
 def test_after_a_reconnect_no_earlier_entry_is_used(model: Model) -> None:

@@ -40,7 +40,7 @@ def test_an_impossible_port_is_refused_at_the_start(
 
 def test_every_setting_with_a_url_is_tried() -> None:
     ends = ("_url", "_urls", "_link", "_origins")
-    others = {"database_url", "redis_url", "mail_url"}
+    others = {"database_url", "database_direct_url", "redis_url", "mail_url"}
     named = {name for name in Settings.model_fields if name.endswith(ends)}
     assert named - others == SETTINGS.keys()
 

@@ -127,16 +127,18 @@ async def test_application_does_not_start_behind_a_pooler(postgres_url: str) -> 
         assert advisory_locks(postgres_url) == 0
 
 
-async def test_pooler_that_refuses_options_is_reported(postgres_url: str) -> None:
+async def test_pooler_that_refuses_options_is_used_without_them(postgres_url: str) -> None:
     async with pooling(postgres_url, mode="session", refuses_options=True) as pooler:
         for name in ("current", "upgrade", "prepare"):
-            message = await refused(OPERATIONS[name], pooler.url)
-            assert "set ignore_startup_parameters = options" in message
-            assert "connect to PostgreSQL directly" in message
-    # With two reasons, the message names both remedies: either alone would not be enough.
+            await asyncio.to_thread(OPERATIONS[name], pooler.url)
+        database = Database(pooler.url, timeout=7.5)
+        for name, value in (("TimeZone", "UTC"), ("statement_timeout", "7500ms")):
+            assert await read(database, name, "SELECT current_setting(:text)") == value
+        await database.close()
+    # Another reason to refuse it is found all the same.
     async with pooling(postgres_url, refuses_options=True) as pooler:
         message = await refused(migrations.current, pooler.url)
-        assert "pool_mode = session and ignore_startup_parameters = options" in message
+        assert "AUTHAPI_DATABASE_POOLER=transaction" in message
 
 
 async def test_the_host_that_accepts_the_connection_is_checked(
@@ -212,10 +214,11 @@ async def test_no_statement_is_prepared_behind_a_pooler(postgres_url: str, mode:
 
 
 async def test_heartbeats_are_not_prepared(postgres_url: str) -> None:
-    changes = PostgresNotifications(sa.make_url(postgres_url))
+    changes = Database(postgres_url).notifications
+    assert isinstance(changes, PostgresNotifications)
     async with changes.listen(operation_timeout=5) as listener:
-        for number in range(_ROUNDS):
-            await listener.send(f"beat {number}")
+        for _ in range(_ROUNDS):
+            await listener.beat()
         found = await listener._connection.execute("SELECT count(*) FROM pg_prepared_statements")
         assert await found.fetchone() == (0,)
 

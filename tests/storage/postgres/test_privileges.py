@@ -90,6 +90,37 @@ def test_role_with_all_privileges_has_no_findings(
     assert [item.verdict for item in found()] == ["ok"]
 
 
+def test_an_owner_of_the_tables_is_a_warning_in_production(
+    fresh_postgres_url: str, role_url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTHAPI_SECRET", "0f1e2d3c4b5a6978" * 2)
+    monkeypatch.setenv("AUTHAPI_ENV", "production")
+    monkeypatch.setenv("AUTHAPI_PUBLIC_URL", "https://auth.example.com")
+    sql(fresh_postgres_url, f"GRANT DELETE ON authapi_events TO {name}")
+    assert [item.verdict for item in found()] == ["ok"], "a role that owns no table"
+    monkeypatch.setenv("AUTHAPI_DATABASE_URL", fresh_postgres_url)
+    [finding] = found()
+    assert finding.verdict == "warning"
+    assert "may alter and drop the tables" in finding.fact
+    assert "AUTHAPI_MIGRATE" not in str(finding.remedy)
+    monkeypatch.setenv("AUTHAPI_MIGRATE", "true")
+    [finding] = found()
+    assert "AUTHAPI_MIGRATE=false" in str(finding.remedy)
+    monkeypatch.setenv("AUTHAPI_ENV", "development")
+    assert [item.verdict for item in found()] == ["ok"]
+
+
+def test_a_role_that_has_to_migrate_and_may_not_is_a_warning(
+    fresh_postgres_url: str, role_url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql(fresh_postgres_url, f"GRANT DELETE ON authapi_events TO {name}")
+    monkeypatch.setenv("AUTHAPI_MIGRATE", "true")
+    [finding] = found()
+    assert finding.verdict == "warning"
+    assert "may not change the schema" in finding.fact
+    assert "AUTHAPI_MIGRATE=false" in str(finding.remedy)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("privilege", ["SELECT", "INSERT", "UPDATE", "DELETE"])
 @pytest.mark.parametrize("table", CHANGED)

@@ -1,9 +1,15 @@
 """The database is away when a form arrives: nothing that was typed is lost, passwords excepted."""
 
 from collections.abc import Mapping
+from itertools import count
+from typing import Any
 
+import pyotp
 import pytest
 
+from authapi.clock import now
+from authapi.errors import StorageUnavailable
+from authapi.services.sessions.service import Sessions
 from authapi.testing import PASSWORD
 from authapi.web.routes.pages.mail import PAGES
 from tests.conftest import SettingsFactory
@@ -13,6 +19,7 @@ from tests.web.pages.browser import Browser, Form, Page
 from tests.web.pages.outages import database_away
 from tests.web.pages.scenes import SCOPES, create_person, mailed, open_browser
 from tests.web.pages.texts import ENGLISH, KOREAN
+from tests.web.pages.walk import Person, Walk
 from tests.web.routes.pages.people import ALICE
 
 NEW = "another horse another battery"
@@ -117,3 +124,58 @@ async def test_a_page_says_when_to_try_again(make_settings: SettingsFactory) -> 
         assert page.status == 503
         assert alerts_of(page.root) == [ENGLISH["database_unavailable"]]
         assert "devices" in [link["href"] for link in page.main.all("a")]
+
+
+@pytest.mark.parametrize("name", ["reset", "invitation"])
+async def test_a_link_that_was_used_although_the_answer_was_lost(
+    make_settings: SettingsFactory, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page does not say that the link does not work: the password may be the new one."""
+    async with open_browser(make_settings()) as browser:
+        accounts = browser.client.services.accounts
+        owner, method = {
+            "reset": (accounts.passwords, "reset"),
+            "invitation": (accounts.invitations, "accept"),
+        }[name]
+        act = getattr(owner, method)
+
+        async def lose_answer(*arguments: Any, **options: Any) -> None:
+            await act(*arguments, **options)
+            raise StorageUnavailable
+
+        user = await create_person(browser.client)
+        token = await mailed(browser.client, user, PAGES[name].purposes[0])
+        form = form_of(await browser.open(f"/account/{name}?token={token}"))
+        monkeypatch.setattr(type(owner), method, lambda _, *a, **o: lose_answer(*a, **o))
+        page = await browser.send(form, **LINKS[name])
+        assert page.status == 503
+        assert alerts_of(page.root) == [ENGLISH["database_unavailable"]]
+        assert page.answer.headers["retry-after"] == "1"
+
+
+async def test_recovery_codes_are_shown_although_the_caller_is_not_found_again(
+    make_settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are shown once. The session has its new cookie."""
+    async with open_browser(make_settings()) as browser:
+        api = browser.client
+        await create_person(api)
+        walk = Walk(browser, Person(), None)  # type: ignore[arg-type]  # no time passes
+        await walk.sign_in()
+        begun = await browser.send(form_of(await browser.open("/account/security/app")))
+        [key] = [item.text for item in begun.main if item["class"] == "key"]
+        form = next(form for form in begun.forms() if form.values.get("action") == "confirm")
+        find, calls = Sessions.identify_by_secret, count(1)
+
+        async def find_once(*arguments: Any, **options: Any) -> Any:
+            if next(calls) > 1:
+                raise StorageUnavailable
+            return await find(*arguments, **options)
+
+        monkeypatch.setattr(Sessions, "identify_by_secret", find_once)
+        page = await browser.send(form, code=pyotp.TOTP(key.replace(" ", "")).at(now()))
+        assert page.status == 200
+        [codes] = [item.text.split() for item in page.main if item["class"] == "codes"]
+        assert len(codes) == 10
+        monkeypatch.undo()
+        assert (await browser.open("/account/security")).path == "/account/security"

@@ -13,11 +13,13 @@ from authapi.cli.accounts.live_sessions import (
 from authapi.cli.accounts.restores import end_all
 from authapi.cli.services import find_user, parse_id, run_with_services
 from authapi.cli.terminal.options import JSONOption, PlainOption, YesOption
+from authapi.cli.terminal.progress import Progress
 from authapi.cli.terminal.questions import confirm
 from authapi.cli.terminal.texts import printable
 from authapi.domain.monitoring.wording import pluralize
 from authapi.errors import ConfigurationError
 from authapi.services import Services
+from authapi.services.jobs.pruning import watch_pruning
 
 app = typer.Typer(help="List and end logins and personal access tokens.", no_args_is_help=True)
 
@@ -85,7 +87,12 @@ def end(
 @app.command()
 def prune() -> None:
     """Delete sessions that ended at least one hour ago from the database."""
-    print(f"Removed: {run_with_services(lambda services: services.sessions.prune())}")
+
+    async def work(services: Services) -> int:
+        with Progress() as progress, watch_pruning(progress.show_rows):
+            return await services.sessions.prune()
+
+    print(f"Removed: {run_with_services(work)}")
 
 
 def _described(user: str) -> str:

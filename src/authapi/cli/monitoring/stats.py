@@ -3,6 +3,8 @@
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -10,9 +12,10 @@ import typer
 from authapi.cli.services import run_with_services
 from authapi.cli.terminal.options import JSONOption
 from authapi.cli.terminal.tables import console, is_terminal, print_one
-from authapi.domain.monitoring.statistics import EventCount, Statistics
-from authapi.domain.monitoring.wording import pluralize
+from authapi.domain.monitoring.statistics import EventCount, Statistics, TableSize
+from authapi.domain.monitoring.wording import pluralize, size_in_words
 from authapi.services import Services
+from authapi.services.monitoring.statistics import Versions
 
 
 def stats(
@@ -24,26 +27,24 @@ def stats(
     ] = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Print the numbers of accounts, logins, events, queued jobs and keys.
+    """Print the numbers of accounts, logins, events, queued jobs and keys, and sizes of tables.
 
     With --watch and --json, JSON lines.
     """
 
     async def work(services: Services) -> None:
         while True:
-            found, versions = (
-                await services.statistics.counts(),
-                await services.statistics.versions(),
-            )
+            statistics = services.statistics
+            found, sizes = await statistics.counts(), await statistics.sizes()
+            versions = await statistics.versions()
             if watch is not None and is_terminal():
                 console().clear()
             if as_json:
-                _print_json(found, indent=2 if watch is None else None)
+                _print_json(found, sizes, versions, indent=2 if watch is None else None)
             else:
-                print_one(
-                    {**_row(found), "database": versions.database, "schema": versions.schema},
-                    as_json=False,
-                )
+                shown = {"database": versions.database, "schema": versions.schema}
+                tables = {f"table {it.name}": _size(it) for it in sizes}
+                print_one({**_row(found), **shown, **tables}, as_json=False)
             sys.stdout.flush()
             if watch is None:
                 return
@@ -52,10 +53,24 @@ def stats(
     run_with_services(work, keys="locked")
 
 
-def _print_json(found: Statistics, *, indent: int | None) -> None:
+def _print_json(
+    found: Statistics, sizes: Sequence[TableSize], versions: Versions, *, indent: int | None
+) -> None:
     from authapi.web.schemas.monitoring.statistics import StatisticsOut  # pydantic models
 
-    print(json.dumps(StatisticsOut.of(found).model_dump(mode="json"), indent=indent))
+    document = {
+        **StatisticsOut.of(found).model_dump(mode="json"),
+        "database": versions.database,
+        "schema": versions.schema,
+        "tables": [asdict(size) for size in sizes],
+    }
+    print(json.dumps(document, indent=indent))
+
+
+def _size(size: TableSize) -> str:
+    rows = "rows unknown" if size.rows is None else pluralize(size.rows, "row")
+    about = "about " if size.is_estimated and size.rows else ""
+    return f"{about}{rows}" + ("" if size.bytes is None else f", {size_in_words(size.bytes)}")
 
 
 def _row(found: Statistics) -> dict[str, object]:

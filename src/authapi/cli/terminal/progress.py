@@ -47,6 +47,10 @@ class Progress:
             of_total = "" if total is None else f" of {total:,}"
             print(f"{step}: {done:,}{of_total}", file=sys.stderr, flush=True)
 
+    def show_rows(self, table: str, count: int) -> None:
+        """Shows how many rows of a table are deleted."""
+        self.show(f"{table} deleted", count)
+
     def print(self, line: str) -> None:
         """Prints a line on standard error, above the bars."""
         if self._bars is not None:

@@ -94,6 +94,19 @@ class QueueCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class TableSize:
+    """The size of a table of the database."""
+
+    name: str
+    rows: int | None
+    """None if the database has no statistics yet."""
+    is_estimated: bool
+    """Whether the rows are an estimate of the database."""
+    bytes: int | None
+    """On the disk, with indexes; None if the database does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class KeyCounts:
     """The signing keys."""
 

@@ -1,11 +1,17 @@
 """Invalidates cached identities when another process changes the same database.
 
 PostgreSQL: one connection listens for the notifications that commits send. Heartbeats prove that it
-still receives them. PostgreSQL delivers notifications in the order of commits, so a heartbeat that
-comes back has passed every notification committed before it was sent: the cache is current for
-`max_staleness` from the moment at which that heartbeat was sent. Without a heartbeat the cache is
-not used, until the connection is back and the cache has been cleared. This detects every failure of
-the channel: a closed connection, a silent one, and a pooler that does not pass on `LISTEN`.
+still receives them. A heartbeat is a statement on that connection: PostgreSQL signals the listeners
+before it acknowledges a commit, and a session sends its notifications before it is ready again. So
+after the answer, the cache knows every change whose commit was acknowledged before the statement
+was sent, and it is current for `max_staleness` from that moment. Without an answer the cache is not
+used, until the connection is back and the cache has been cleared. This detects every failure of the
+channel: a closed connection, and a silent one.
+
+Behind a pooler, a heartbeat is a notification that another connection sends, because a statement on
+the listening one would make the pooler link a session, perhaps not the one that listens. As
+PostgreSQL delivers notifications in the order of commits, one that arrives has passed all earlier
+ones, and a pooler that has taken the session away delivers none (`Listener.is_pooled`).
 
 SQLite: the header of the database file is read, and its answer is exact. It is read at most once in
 5 ms.
@@ -18,6 +24,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -126,6 +133,8 @@ class PostgresInvalidation(CacheInvalidation):
         self._current_until = 0.0
         self._lag = math.inf
         self._is_listening = asyncio.Event()
+        self._is_reported = False
+        """Whether the log says that the cache is off."""
         self._task = PeriodicTask(
             "cache-invalidation",
             self._listen,
@@ -144,13 +153,14 @@ class PostgresInvalidation(CacheInvalidation):
     async def start(self) -> None:
         # An event belongs to one event loop; the next start may run in another one.
         self._is_listening = asyncio.Event()
+        self._is_reported = False
         self._task.start()
         # Wait, so that the cache works from the first request on. The service starts without it.
         try:
             async with asyncio.timeout(self._max_staleness):
                 await self._is_listening.wait()
         except TimeoutError:
-            _log.warning("change notifications not available: identity cache disabled")
+            self._report("no change notification has arrived since the start")
 
     async def stop(self) -> None:
         await self._task.stop()
@@ -162,36 +172,71 @@ class PostgresInvalidation(CacheInvalidation):
             async with self._notifications.listen(
                 operation_timeout=self._max_staleness
             ) as listener:
-                await self._receive(listener)
+                # Entries read before this connection listened may have missed a notification.
+                self._cache.clear()
+                if listener.is_pooled:
+                    await self._receive_behind_pooler(listener)
+                else:
+                    await self._receive(listener)
         except StorageUnavailable as error:
-            if self._is_listening.is_set():
-                _log.warning("change notifications lost: %s", type(error.__cause__).__name__)
+            self._report(f"change notifications are lost ({type(error.__cause__).__name__})")
         finally:
             self._current_until = 0.0
             self._is_listening.clear()
 
-    @staticmethod
-    def _log_failure(error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
+        self._report("an error in the listening task")
         _log.error("change notifications failed", exc_info=error)
 
+    def _report(self, reason: str) -> None:
+        if not self._is_reported:
+            self._is_reported = True
+            _log.warning("identity cache off, each request asks the database: %s", reason)
+
     async def _receive(self, listener: Listener) -> None:
-        # Entries read before this connection listened may have missed a notification.
-        self._cache.clear()
+        for _ in itertools.count():
+            sent_at = time.monotonic()
+            async with self._task.uninterrupted:
+                messages = await listener.beat()
+            for message in messages:
+                self._apply(message)
+            self._prove(sent_at)
+            async for message in listener.receive(max_wait=self._heartbeat_interval):
+                self._apply(message)
+
+    async def _receive_behind_pooler(self, listener: Listener) -> None:
         # A new name for each connection: a heartbeat of an earlier one proves nothing for this one.
-        name = new_id().hex
+        name, proved_at = new_id().hex, time.monotonic()
         for number in itertools.count():
             heartbeat, sent_at = f"{_HEARTBEAT} {name} {number}", time.monotonic()
-            async with self._task.uninterrupted:
-                await listener.send(heartbeat)
+            if sent_at - proved_at > self._max_staleness:
+                raise StorageUnavailable from TimeoutError("no heartbeat has come back")
+            # Without a free connection it is not sent, and notifications are received all the same.
+            with suppress(StorageUnavailable, TimeoutError):
+                async with self._task.uninterrupted, asyncio.timeout(self._heartbeat_interval):
+                    await self._notifications.send(heartbeat)
             async for message in listener.receive(max_wait=self._heartbeat_interval):
                 if message == heartbeat:
-                    self._current_until = sent_at + self._max_staleness
-                    self._lag = time.monotonic() - sent_at
-                    self._is_listening.set()
-                elif not message.startswith(_HEARTBEAT):
+                    proved_at = sent_at
+                    self._prove(sent_at)
+                else:
                     self._apply(message)
 
+    def _prove(self, sent_at: float) -> None:
+        """Uses the cache, as it knows all changes that were acknowledged before `sent_at`."""
+        at = time.monotonic()
+        if 0 < self._current_until <= at:
+            self._report(f"a heartbeat took {at - sent_at:.1f} s")
+        self._current_until = sent_at + self._max_staleness
+        self._lag = at - sent_at
+        self._is_listening.set()
+        if self._is_reported and self.is_current():
+            self._is_reported = False
+            _log.info("identity cache on again")
+
     def _apply(self, message: str) -> None:
+        if message.startswith(_HEARTBEAT):
+            return  # of a process behind a pooler
         try:
             users = [UUID(text) for text in message.split()]
         except ValueError:

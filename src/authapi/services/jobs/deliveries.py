@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from authapi.backoff import delay_after
 from authapi.domain.outbox import OutboxEntry
 from authapi.errors import DeliveryFailed
 from authapi.services.jobs.slewed_clock import SlewedClock
@@ -25,8 +26,6 @@ _FAILURE_THRESHOLD = 5
 """Consecutive failures after which the circuit opens: the receiver is only probed."""
 _MAX_PROBE_DELAY = 30.0
 """Longest delay between two probes, in seconds."""
-_MAX_EXPONENT = 20
-"""2.0 to this power is far above any delay, and far below the largest float."""
 _GRACE = 1.0
 """Seconds that `stop` waits for deliveries before it cancels them."""
 
@@ -43,8 +42,8 @@ class Receiver:
     """The state of one receiver in this process. Times are those of `time.monotonic`.
 
     A receiver has `SLOTS` slots for concurrent deliveries. After several consecutive failures the
-    circuit opens: one delivery at a time probes the receiver, with delays of 1, 2, 4 seconds and so
-    on between probes. The first successful delivery closes the circuit.
+    circuit opens: one delivery at a time probes the receiver, with delays of about 1, 2, 4 seconds
+    and so on between probes. The first successful delivery closes the circuit.
     """
 
     def __init__(self) -> None:
@@ -73,9 +72,9 @@ class Receiver:
     def record_failure(self, at: float) -> None:
         """Records a failed delivery at the time `at`."""
         self._failures += 1
-        exponent = min(self._failures - _FAILURE_THRESHOLD, _MAX_EXPONENT)
-        if exponent >= 0:
-            self._next_probe_at = at + min(2.0**exponent, _MAX_PROBE_DELAY)
+        since_open = self._failures - _FAILURE_THRESHOLD + 1
+        if since_open > 0:
+            self._next_probe_at = at + delay_after(since_open, limit=_MAX_PROBE_DELAY)
 
 
 class Deliveries:

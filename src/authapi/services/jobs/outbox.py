@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from authapi.backoff import delay_after, longest_delay
 from authapi.crypto.encryption import Cipher
 from authapi.crypto.ids import new_id
 from authapi.domain.monitoring.signals import Signals
@@ -279,7 +280,7 @@ class Outbox:
         at = self._clock.now()
         latest = [at + _MAX_CLOCK_SKEW]
         latest += [
-            at + _MAX_CLOCK_SKEW + max(self._lease, _retry_delay(attempts))
+            at + _MAX_CLOCK_SKEW + max(self._lease, _longest_delay(attempts))
             for attempts in range(1, _ATTEMPTS_TO_MAX_DELAY)
         ]
         async with self._database.read() as store:
@@ -379,7 +380,11 @@ def _reason(error: Exception) -> str:
 
 
 def _retry_delay(attempts: int) -> timedelta:
-    return timedelta(seconds=min(2.0 ** min(attempts - 1, 20), _MAX_RETRY_DELAY))
+    return timedelta(seconds=delay_after(attempts, limit=_MAX_RETRY_DELAY))
+
+
+def _longest_delay(attempts: int) -> timedelta:
+    return timedelta(seconds=longest_delay(attempts, limit=_MAX_RETRY_DELAY))
 
 
 def _raise_first(results: Sequence[BaseException | None]) -> None:

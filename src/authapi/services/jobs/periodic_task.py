@@ -1,4 +1,7 @@
-"""An asyncio task that repeats its work from the start of a service to its shutdown."""
+"""An asyncio task that repeats its work from the start of a service to its shutdown.
+
+A library of schedulers would add a store of jobs and a shutdown of its own, for a few loops.
+"""
 
 import asyncio
 import contextlib

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from authapi.clock import now
-from authapi.crypto import jws, secrets
+from authapi.crypto import jwk, jws, secrets
 from authapi.crypto.encryption import Cipher, Secrets
 from authapi.crypto.factors.challenges import Challenges
 from authapi.domain.factors.authentication_context import acr_of
@@ -207,11 +207,19 @@ class Keys:
             claims["scope"] = " ".join(sorted(scopes))
         if self._hooks.adds_claims:
             claims = {**await self._hooks.own_claims(user), **claims}
+        return jws.sign(claims, await self.signing_key())
+
+    async def signing_key(self) -> jwk.SigningKey:
+        """Returns the key that signs.
+
+        A change whose answer has a token calls it first: a process that cannot sign then refuses
+        the request before the change. Raises as `sign_access_token`.
+        """
         signing = (await self.key_set()).signing
         if signing is None:
             _log.error("%s", WRONG_SECRET)
             raise Unavailable
-        return jws.sign(claims, signing)
+        return signing
 
     async def verify_access_token(
         self, token: str, *, now: datetime, audiences: Collection[str] | None = None

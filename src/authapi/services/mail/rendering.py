@@ -6,6 +6,9 @@ same content in every language, and an operator replaces one file to change both
 `.html` file of the same name, it replaces the generated HTML.
 
 Values cannot add headers or paragraphs: line breaks in them become spaces.
+
+The layout has its styles inline by hand: it has twenty lines. A library such as css-inline pays off
+for one with a style sheet, for dark colours for instance.
 """
 
 import email.policy
@@ -32,6 +35,7 @@ from authapi.settings.values.colours import TEXT_CONTRAST, text_colour, with_con
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from jinja2.runtime import Context
     from jinja2.sandbox import SandboxedEnvironment
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -39,8 +43,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 LIBRARIES = (
     *("jinja2", "jinja2.sandbox", "email.contentmanager", "email.generator"),
     *("authapi.services.mail.compiled_templates", "encodings.unicode_escape"),
+    *("babel.dates", "babel.numbers"),
 )
 """What `render` imports at its first call, unless it is imported before."""
+_SPACES = str.maketrans({"\u202f": " ", "\u00a0": " "})
+"""Narrow and fixed spaces, which would make a mail in English need a transfer encoding."""
 _SUBJECT = "Subject:"
 _POLICY = email.policy.SMTP.clone(max_line_length=200, cte_type="7bit")
 """Any link fits into a line of 200 characters, so English mail needs no transfer encoding."""
@@ -116,7 +123,7 @@ class MailRenderer:
             template, locale = self._find(kind, payload["locale"])
             values, name = self._values(kind, payload, locale), str(template.name)
             subject, text = _split(template.render(values))
-            values |= {"locale": locale, "subject": subject, "paragraphs": _paragraphs(text)}
+            values |= {"subject": subject, "paragraphs": _paragraphs(text)}
             html_names = [f"{locale}/{kind}.html", "layout.html"]
             html = self._templates.select_template(html_names).render(values)
         except Exception as error:  # a template of the operator may raise any exception
@@ -139,6 +146,7 @@ class MailRenderer:
     def _values(self, kind: MailKind, payload: Mapping[str, Any], locale: str) -> dict[str, Any]:
         secret, settings = payload["secret"], self._settings
         return {
+            "locale": locale,
             "service": self._service,
             "url": settings.base_url,
             "to": payload["to"],
@@ -155,7 +163,7 @@ class MailRenderer:
 
     @cached_property
     def _templates(self) -> "SandboxedEnvironment":
-        from jinja2 import FileSystemLoader, StrictUndefined  # noqa: PLC0415
+        from jinja2 import FileSystemLoader, StrictUndefined, pass_context  # noqa: PLC0415
         from jinja2.sandbox import SandboxedEnvironment  # noqa: PLC0415
 
         from authapi.services.mail.compiled_templates import COMPILED_MAILS  # noqa: PLC0415
@@ -171,7 +179,7 @@ class MailRenderer:
             auto_reload=False,
             bytecode_cache=COMPILED_MAILS,
         )
-        templates.filters["time"] = lambda value: f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        templates.filters["time"] = pass_context(_time_filter)
         return templates
 
 
@@ -203,6 +211,31 @@ def _line(value: str | None) -> str | None:
 
 def _time(value: str | None) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)
+
+
+def time_in_words(at: datetime, language: str) -> str:
+    """Returns a time to the minute, in UTC, such as `March 4, 2026, 5:06 AM UTC`.
+
+    A language that Babel does not know, such as that of a folder of the operator, gets
+    `2026-03-04 05:06 UTC`.
+    """
+    from babel import Locale, UnknownLocaleError  # noqa: PLC0415  # few processes send mail
+    from babel.dates import format_date, format_time, get_datetime_format  # noqa: PLC0415
+
+    at = at.astimezone(UTC)
+    try:
+        locale = Locale.parse(language, sep="-")
+    except (ValueError, UnknownLocaleError):
+        return f"{at:%Y-%m-%d %H:%M} UTC"
+    # The time zone stays the same in all languages: a few translate it to an abbreviation that
+    # readers do not know.
+    day, hour = format_date(at, "long", locale=locale), format_time(at, "short", locale=locale)
+    both = str(get_datetime_format("long", locale=locale)).replace("'", "")
+    return f"{both.replace('{0}', hour).replace('{1}', day)} UTC".translate(_SPACES)
+
+
+def _time_filter(context: "Context", value: datetime) -> str:
+    return time_in_words(value, context.get("locale", "en"))
 
 
 def example_payload(locale: str | None, *, to: str = "user@example.com") -> dict[str, Any]:

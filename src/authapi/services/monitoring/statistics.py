@@ -2,13 +2,14 @@
 
 import platform
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at
-from authapi.domain.monitoring.statistics import HOUR, HOURS, KeyCounts, Statistics
+from authapi.domain.monitoring.statistics import HOUR, HOURS, KeyCounts, Statistics, TableSize
 from authapi.domain.signing_key import KeyState
 from authapi.services.keys.lifecycle import next_rotation
 from authapi.services.monitoring.kept import Kept
@@ -42,6 +43,8 @@ class Capacity:
     """The connections for ordinary roles; None without a limit."""
     oldest_event_at: datetime | None
     """None without events."""
+    bytes_of_events: int | None
+    """On the disk, with indexes; None if the database does not tell."""
 
 
 def describe_version() -> str:
@@ -90,7 +93,16 @@ class StatisticsService:
                 database=await store.counts.server_version(),
                 max_connections=await store.counts.max_connections(),
                 oldest_event_at=await store.counts.oldest_event(),
+                bytes_of_events=await store.sizes.bytes_of_events(),
             )
+
+    async def sizes(self) -> Sequence[TableSize]:
+        """Returns the rows and the sizes of the tables, the largest first.
+
+        On SQLite, this reads the whole database: it is for commands.
+        """
+        async with self._database.read() as store:
+            return await store.sizes.all()
 
     async def versions(self) -> Versions:
         """Returns the versions of this process and of its database."""

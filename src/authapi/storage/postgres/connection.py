@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from secrets import randbits
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import event
-from sqlalchemy.engine import Engine, ExceptionContext
+from sqlalchemy.engine import Dialect, Engine, ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import await_only
 
 from authapi.errors import ConfigurationError
+from authapi.storage.postgres.hosts import SILENCE, connect_first, hosts_of
 from authapi.storage.postgres.session_parameters import SessionParameters
 
 if TYPE_CHECKING:
@@ -16,8 +19,12 @@ if TYPE_CHECKING:
     from psycopg.abc import RV, PQGen
 
 
+NAMED: Final = {"fallback_application_name": "authapi"}
+"""The name of a connection for operators, if neither the URL nor `PGAPPNAME` has one."""
 STALE_STATEMENTS = frozenset({"26000", "0A000"})
 """SQLSTATEs of a prepared statement that is unknown, or whose table was altered since."""
+_UNSUPPORTED = "unsupported startup parameter"
+"""PgBouncer's error if it does not accept `options`, or a name in it."""
 _WAKE_UP_INTERVAL = 0.1
 """Seconds, the default of psycopg's connections. `wait_async` without it waits in a busy loop."""
 
@@ -66,8 +73,15 @@ async def connect(
     Raises ConfigurationError without the extra `postgres`, psycopg.Error if the server refuses the
     connection or a parameter, OSError if the server cannot be reached.
     """
-    merged = {**arguments, **parameters.arguments(), "autocommit": True}
-    connection = await aborting_connection_class().connect(conninfo, **merged)
+    merged = {**NAMED, **arguments, **parameters.arguments(), "autocommit": True}
+    connecting = aborting_connection_class().connect
+    try:
+        connection = await connect_first(connecting, conninfo, merged)
+    except Exception as error:
+        if not refuses_options(error):
+            raise
+        # What `options` would have set, the statements below set.
+        connection = await connect_first(connecting, conninfo, {**merged, "options": ""})
     try:
         # One statement sets the parameters and detects a pooler: one round trip.
         statement = parameters.statement(connection.info.server_version)
@@ -104,6 +118,27 @@ def pool_connection_factory(
     return open_connection
 
 
+def shared_connection_factory() -> "Callable[..., Awaitable[AsyncConnection]]":
+    """Returns the function that opens connections to a pooler that shares sessions.
+
+    They set nothing for their session and prepare no statement. Raises ConfigurationError without
+    the extra `postgres`.
+    """
+    connecting = aborting_connection_class().connect
+
+    async def open_connection(conninfo: str = "", **arguments: Any) -> "AsyncConnection":
+        given = {"client_encoding": "utf8", "options": "", "prepare_threshold": None}
+        return await connect_first(connecting, conninfo, {**NAMED, **arguments, **given})
+
+    return open_connection
+
+
+def refuses_options(error: Exception) -> bool:
+    """Returns whether a pooler has refused a connection for its start-up parameter `options`."""
+    text = str(error)
+    return _UNSUPPORTED in text and "options" in text.partition(_UNSUPPORTED)[2]
+
+
 def invalidate_stale(context: ExceptionContext) -> None:
     """Makes the pool replace its connections after an error that reports a stale statement.
 
@@ -112,6 +147,41 @@ def invalidate_stale(context: ExceptionContext) -> None:
     """
     if getattr(context.original_exception, "sqlstate", "") in STALE_STATEMENTS:
         context.is_disconnect = True
+
+
+def has_several_hosts(engine: AsyncEngine) -> bool:
+    """Returns whether the URL of `engine` names several hosts."""
+    _, arguments = engine.dialect.create_connect_args(engine.url)
+    return len(hosts_of(arguments)) > 1
+
+
+def bound_pings(engine: Engine) -> None:
+    """Makes `engine`, an asynchronous one, replace its connections if a ping has no response.
+
+    With several hosts, another one may respond meanwhile. The ping of a silent server would take as
+    long as the whole request may.
+    """
+    error: type[Exception] = engine.dialect.loaded_dbapi.OperationalError
+
+    async def wait_for_ping(connection: "AsyncConnection") -> None:
+        try:
+            async with asyncio.timeout(SILENCE):
+                await connection.execute(b"SELECT 1", prepare=False)
+        except TimeoutError:
+            connection.pgconn.finish()
+            raise error("the server does not respond") from None
+
+    def do_ping(connection: Any) -> bool:
+        is_autocommit = connection.autocommit
+        connection.autocommit = True  # without a round trip
+        try:
+            await_only(wait_for_ping(connection.driver_connection))
+        finally:
+            if not connection.closed:
+                connection.autocommit = is_autocommit
+        return True
+
+    engine.dialect.do_ping = do_ping  # type: ignore[assignment,method-assign]  # of this engine only
 
 
 def apply_on_connect(
@@ -135,6 +205,18 @@ def apply_on_connect(
             connection.close()
             raise
 
+    def open_connection(
+        dialect: Dialect, _: object, arguments: list[Any], keywords: dict[str, Any]
+    ) -> object:
+        try:
+            return dialect.connect(*arguments, **keywords)
+        except Exception as error:
+            if not refuses_options(error):
+                raise
+            # What `options` would have set, `prepare` sets.
+            return dialect.connect(*arguments, **{**keywords, "options": ""})
+
+    event.listen(engine, "do_connect", open_connection)
     # Runs before SQLAlchemy's own listener, which reads values.
     event.listen(engine, "connect", prepare, insert=True)
 

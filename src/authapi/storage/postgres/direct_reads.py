@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from authapi.storage.postgres.connection import STALE_STATEMENTS
+from authapi.storage.postgres.hosts import SILENCE, hosts_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -74,26 +75,28 @@ class CompiledRead:
 class DirectReads:
     """Up to `size` connections in autocommit mode, opened at their first use.
 
-    They are like those of `engine`, which was created with `options`: columns of types that need
-    its first connection, such as HSTORE, are not supported. `timeout` bounds a read in seconds,
-    with the wait for a connection, and the `pool_timeout` of the options that wait.
+    They are like those of `engine`, which was created with `connect_arguments`: columns of types
+    that need its first connection, such as HSTORE, are not supported. `timeout` bounds a read in
+    seconds, with the wait for a connection, and `pool_timeout` that wait.
     """
 
     def __init__(
         self,
         engine: AsyncEngine,
-        options: Mapping[str, Any],
+        connect_arguments: Mapping[str, Any],
         *,
         size: int,
+        pool_timeout: float,
         timeout: float,
     ) -> None:
         self._dialect = engine.dialect
         self._positional, keywords = engine.dialect.create_connect_args(engine.url)
-        self._keywords = {**keywords, **options["connect_args"]}
+        self._keywords = {**keywords, **connect_arguments}
+        self._has_several_hosts = len(hosts_of(self._keywords)) > 1
         self._open = self._keywords.pop("async_creator_fn")
         self._error = cast("type[psycopg.Error]", engine.dialect.loaded_dbapi.Error)
         self._size = size
-        self._pool_timeout: float = options["pool_timeout"]
+        self._pool_timeout = pool_timeout
         self._timeout = timeout
         self._compiled: dict[Statement, CompiledRead] = {}
         self._pool = _Pool(size)
@@ -140,11 +143,15 @@ class DirectReads:
         try:
             if connection is not None:
                 try:
-                    return await self._run_on(connection, pool, read, parameters)
-                except self._error:
+                    if not (self._has_several_hosts and read.only_reads):
+                        return await self._run_on(connection, pool, read, parameters)
+                    async with asyncio.timeout(SILENCE):
+                        return await self._run_on(connection, pool, read, parameters)
+                except (self._error, TimeoutError):
                     if not connection.closed or not read.only_reads:
                         raise
-                    # A server that has restarted has closed the others too.
+                    # A server that has restarted has closed the others too. One of several hosts
+                    # that is silent does not answer on them either.
                     pool.discard()
             connection = await self._connect()
             return await self._run_on(connection, pool, read, parameters)

@@ -38,12 +38,8 @@ _SESSION = b"SELECT pg_backend_pid(), extract(epoch FROM pg_postmaster_start_tim
 
 _SHARED = (
     "a connection pooler in front of the database shares sessions between clients (pool_mode ="
-    " transaction or statement): connect to PostgreSQL directly, or set pool_mode = session and"
-    " ignore_startup_parameters = options in the pooler"
-)
-OPTIONS_REFUSED = (
-    "the connection pooler in front of the database refuses the start-up parameter options:"
-    " connect to PostgreSQL directly, or set ignore_startup_parameters = options in the pooler"
+    " transaction or statement): connect to PostgreSQL directly, or set pool_mode = session in the"
+    " pooler, or set AUTHAPI_DATABASE_POOLER=transaction and AUTHAPI_DATABASE_DIRECT_URL"
 )
 _NO_SESSION = (
     "the database accepts a connection but does not respond, like a connection pooler without a"
@@ -55,31 +51,25 @@ _NO_SECOND_SESSION = (
 )
 _POOLED = "authapi_pooled"
 """The key in the `info` of a connection that holds the result."""
-UNSUPPORTED = "unsupported startup parameter"
-"""PgBouncer's error if it does not accept `options`, or a name in it."""
 
 _Session = tuple[str, ...]
 
 
-def check_on_connect(
-    engine: Engine, parameters: SessionParameters, service: SessionParameters | None = None
-) -> None:
+def check_on_connect(engine: Engine, parameters: SessionParameters) -> None:
     """Checks for a pooler at each new connection of `engine`, before any other statement.
 
-    `parameters` are those of the engine. `service` are those that the service sends in the start-up
-    parameter `options`: a pooler accepts or refuses them by name, regardless of their values.
+    `parameters` are those of the engine.
 
-    Connecting then raises ConfigurationError if a pooler shares sessions, refuses `options`, or
-    gives no first or second session. It raises StorageUnavailable if a second connection fails
+    Connecting then raises ConfigurationError if a pooler shares sessions, or gives no first or
+    second session. It raises StorageUnavailable if a second connection fails
     without a pooler.
     """
     _, url_arguments = engine.dialect.create_connect_args(engine.url)
     arguments = {**url_arguments, **parameters.arguments(with_own=False)}
-    options = "" if service is None else service.options
 
     def check(connection: Any, record: ConnectionPoolEntry) -> None:
         try:
-            record.info[_POOLED] = _Check(connection, arguments).run(options)
+            record.info[_POOLED] = _Check(connection, arguments).run()
         except BaseException:
             connection.close()
             raise
@@ -105,7 +95,7 @@ class _Check:
         self._session: _Session = ()
         self._pooled = False
 
-    def run(self, options: str) -> bool:
+    def run(self) -> bool:
         """Returns whether there is a pooler. Raises the errors of `check_on_connect`."""
         try:
             self._session = _query(self._connection, _SESSION)
@@ -118,8 +108,6 @@ class _Check:
             # their own, and some assign them in turn: a single comparison can miss a shared one.
             for _ in range(_ROUNDS):
                 self._compare()
-            if options:
-                self._open(options).close()
         return self._pooled
 
     def _compare_in_transaction(self) -> None:
@@ -155,17 +143,14 @@ class _Check:
         if other_session == self._session or our_session != self._session:
             raise ConfigurationError(_SHARED)
 
-    def _open(self, options: str = "") -> "Connection":
+    def _open(self) -> "Connection":
         import psycopg  # noqa: PLC0415
 
-        arguments = {**self._arguments, "connect_timeout": int(_TIMEOUT)}
-        if options:
-            arguments["options"] = options
+        # Without `options`, which a pooler may refuse. The comparison does not need them.
+        arguments = {**self._arguments, "connect_timeout": int(_TIMEOUT), "options": ""}
         try:
             return psycopg.connect(**arguments, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
-            if options and UNSUPPORTED in str(error):
-                raise ConfigurationError(OPTIONS_REFUSED) from None
             raise self._error(error) from None
 
     def _error(self, error: Exception) -> AuthAPIError:

@@ -37,6 +37,13 @@ _ON_COLUMN = sa.text("SELECT has_column_privilege(CAST(:table AS oid), :column, 
 _ON_FUNCTION = sa.text("SELECT has_function_privilege(:name, 'EXECUTE')")
 
 
+_OWNS = sa.text(
+    "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class"
+    " WHERE oid = to_regclass(CAST(:name AS text))"
+)
+"""Only the owner of a table, its members and superusers may alter or drop it."""
+
+
 @dataclass(frozen=True, slots=True)
 class MissingPrivilege:
     """A privilege that the role lacks, or a row-level security policy that applies to it."""
@@ -58,6 +65,14 @@ def missing_privileges(
     False if they are anonymized. Raises the errors of SQLAlchemy.
     """
     return list(_PrivilegeCheck(connection, names, erases=erases).all())
+
+
+def may_change_schema(connection: Connection, *, names: TableNames) -> bool:
+    """Returns whether the role of a connection to PostgreSQL may alter and drop the tables.
+
+    Raises the errors of SQLAlchemy.
+    """
+    return bool(connection.scalar(_OWNS, {"name": names.place(names.table("users"))}))
 
 
 class _PrivilegeCheck:

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import URL
 
+from authapi.storage.postgres.url_parameters import environment_value
+
 _COMMON: Mapping[str, str] = {
     "default_transaction_isolation": "read committed",
     "client_encoding": "UTF8",
@@ -35,10 +37,14 @@ _COMMON: Mapping[str, str] = {
 }
 _DURABLE = (
     "set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
-    " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)"
+    " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, {})"
 )
 """Only `off` can lose a commit in a crash of the server. The other values, which concern replicas,
 are kept."""
+_OF_SESSIONS = frozenset(
+    {"client_encoding", "default_transaction_isolation", "idle_session_timeout"}
+)
+"""Parameters without a meaning inside a transaction, or that the connection itself negotiates."""
 _SINCE_VERSION = {"transaction_timeout": (170000, "0")}
 """Parameters that older servers do not have: the first server version, and the value. `options`
 does not hold them, because an older server refuses a connection with an unknown parameter."""
@@ -85,8 +91,24 @@ class SessionParameters:
             for name, value in {**self.own, **supported}.items()
         ]
         return ", ".join(
-            ("SELECT pg_backend_pid(), current_setting('server_encoding')", _DURABLE, *calls)
+            (
+                "SELECT pg_backend_pid(), current_setting('server_encoding')",
+                _DURABLE.format("false"),
+                *calls,
+            )
         )
+
+    def local_statement(self) -> str:
+        """Returns a statement that sets our own parameters until the end of its transaction.
+
+        Those that only a session has, or that the connection itself negotiates, are left out.
+        """
+        calls = [
+            f"set_config('{name}', '{value}', true)"
+            for name, value in self.own.items()
+            if name not in _OF_SESSIONS
+        ]
+        return ", ".join((f"SELECT {_DURABLE.format('true')}", *calls))
 
     def url_statement(self) -> tuple[str, Sequence[str]] | None:
         """Returns a statement that sets the options of the URL, with the values to bind.
@@ -190,9 +212,4 @@ def _without_open_escape(options: str) -> str:
 
 
 def _environment_options() -> str:
-    try:
-        from psycopg.pq import Conninfo  # noqa: PLC0415  # an extra
-    except ImportError:
-        return ""  # connecting then fails with an error that names the extra to install
-    values = (option.val for option in Conninfo.get_defaults() if option.keyword == b"options")
-    return _without_open_escape((next(values, None) or b"").decode(errors="surrogateescape"))
+    return _without_open_escape(environment_value("options") or "")

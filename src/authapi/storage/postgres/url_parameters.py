@@ -7,7 +7,7 @@ _TLS = "write ?sslmode=require, or verify-full"
 _POOL = "AUTHAPI_DATABASE_POOL_SIZE limits the connections of a process"
 _TIMEOUT = "AUTHAPI_DATABASE_TIMEOUT bounds a statement"
 _STATEMENTS = "leave it out: statements are prepared unless there is a connection pooler"
-_POOLER = "leave it out: a connection pooler is detected automatically"
+_POOLER = "leave it out, and set AUTHAPI_DATABASE_POOLER for a pooler in transaction mode"
 _IDLE = "leave it out"
 
 HINTS: Mapping[str, str] = {
@@ -50,3 +50,17 @@ def libpq_parameters() -> Collection[str] | None:
     except ImportError:
         return None
     return {option.keyword.decode() for option in Conninfo.get_defaults()}
+
+
+def environment_value(parameter: str) -> str | None:
+    """Returns the value that libpq has for `parameter` without a URL: that of the environment.
+
+    None if there is none, or without the extra `postgres`.
+    """
+    try:
+        from psycopg.pq import Conninfo  # noqa: PLC0415  # an extra
+    except ImportError:
+        return None
+    values = (it.val for it in Conninfo.get_defaults() if it.keyword.decode() == parameter)
+    value = next(values, None)
+    return None if value is None else value.decode(errors="surrogateescape")

@@ -6,14 +6,11 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from authapi.errors import AuthAPIError, ConfigurationError, StorageUnavailable
-from authapi.storage.postgres import poolers
 
 
 def translated(error: DBAPIError, target: URL) -> AuthAPIError:
     """Returns the error that tells an operator what the driver has reported."""
     reason = " ".join(str(error.orig).split())
-    if poolers.UNSUPPORTED in reason:
-        return ConfigurationError(poolers.OPTIONS_REFUSED)
     is_sqlite = target.get_backend_name() == "sqlite"
     if is_sqlite and "unable to open" in reason:
         return ConfigurationError(f"cannot open the database file {target.database}")

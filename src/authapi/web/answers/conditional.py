@@ -1,5 +1,7 @@
 """Entity tags and conditional requests (RFC 9110, sections 8.8.3 and 13.1).
 
+Starlette has entity tags for files only, and no If-Match.
+
 A route that reads a resource answers with `conditional_response`, and declares `READ_RESPONSES` and
 `IF_NONE_MATCH`. A route that changes it passes `staleness_check` to the service, and declares
 `CHANGE_RESPONSES` and `IF_MATCH`.

@@ -2,6 +2,9 @@
 
 The version in the address (`?v=...`) is a hash of the content, so a browser keeps the file for
 good. Without it, or with that of another content, it must ask before each use.
+
+Starlette's StaticFiles does not compress, and WhiteNoise serves a folder: the style sheet of the
+brand and the OpenAPI document are no files.
 """
 
 import gzip

@@ -88,7 +88,11 @@ class Languages:
         return self.offered[0]
 
     def offered_as(self, tag: str | None) -> str | None:
-        """Returns the offered language for `tag`, such as `ko` for `ko-KR`; None without one."""
+        """Returns the offered language for `tag`, such as `ko` for `ko-KR`; None without one.
+
+        It is the lookup of RFC 4647, section 3.4. Babel's `negotiate_locale` returns `zh` for
+        `zh-Hant-TW` even if `zh-Hant` is offered.
+        """
         parts = (tag or "").lower().split("-")
         by_tag = {offered.lower(): offered for offered in self.offered}
         for length in range(len(parts), 0, -1):

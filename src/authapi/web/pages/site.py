@@ -24,7 +24,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 LIBRARIES = (
     *("babel.dates", "babel.messages.mofile", "babel.messages.pofile", "babel.support"),
     *("jinja2.ext", "jinja2.sandbox", "encodings.unicode_escape"),
-    "authapi.services.mail.compiled_templates",
+    *("authapi.services.mail.compiled_templates", "ua_parser", "ua_parser.loaders"),
 )
 """What the first page imports, unless it is imported before."""
 

@@ -1,4 +1,8 @@
-"""/docs: a page to read and try the API. It loads no files from other hosts."""
+"""/docs: a page to read and try the API. It loads no files from other hosts.
+
+It is made of Swagger UI, which works under a policy without inline scripts and styles and signs in
+with the cookie. Scalar needs inline styles.
+"""
 
 import html
 import re

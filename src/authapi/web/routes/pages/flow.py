@@ -172,7 +172,14 @@ async def _refused(
         form = Form(sent.typed, {fields[code]: _problem(request, refusal, code, status)})
     else:
         form = Form(sent.typed, problem=_problem(request, refusal, code, status))
-    response = await show(form, status)
+    try:
+        response = await show(form, status)
+    except Refusal:
+        # The change may have been made all the same: its link is used, or its account is deleted.
+        # "This link does not work" would say that it was not.
+        if isinstance(refusal, Unavailable):
+            raise refusal from None
+        raise
     if isinstance(refusal, TooManyAttempts | TooManyRequests | Unavailable):
         response.headers["retry-after"] = str(refusal.retry_after)
     if status == 401:

@@ -16,7 +16,7 @@ from authapi.crypto.secrets import SecretHash
 from authapi.domain.factors.policy import is_too_weak
 from authapi.domain.identity import Identity
 from authapi.domain.session import SessionKind
-from authapi.errors import InvalidCredential
+from authapi.errors import InvalidCredential, StorageUnavailable
 from authapi.services import Services
 from authapi.web.answers.renewals import renewal_of, secret_of
 from authapi.web.context import Runtime, context_of
@@ -55,12 +55,15 @@ class Caller:
         """Returns the identity if it passes the gate of a route. Raises as `current_identity`."""
         return await resolve(gate, self.request) or self.identity
 
-    async def renewing(self, act: Callable[[SecretHash | None], Awaitable[T]]) -> T:
+    async def renewing(
+        self, act: Callable[[SecretHash | None], Awaitable[T]], *, is_proof: bool = False
+    ) -> T:
         """Performs a change after which the session has another secret; returns its result.
 
         `act` stores the hash that it is given. Each response to the request then has the new
         cookie, and the caller is the one whom the new secret identifies. Raises the errors of
-        `act`.
+        `act`, and with `is_proof`, which means that more follows, StorageUnavailable if the caller
+        cannot be looked up afterwards.
         """
         context = context_of(self.request)
         renewal = renewal_of(self.runtime.registry, self.identity)
@@ -68,9 +71,15 @@ class Caller:
         if renewal is not None:
             context.discards = renewal.headers
             strategy = self.identity.strategy
-            found = await self.services.sessions.identify_by_secret(
-                renewal.secret, SessionKind.SESSION, strategy=strategy
-            )
+            try:
+                found = await self.services.sessions.identify_by_secret(
+                    renewal.secret, SessionKind.SESSION, strategy=strategy
+                )
+            except StorageUnavailable:
+                if is_proof:
+                    raise
+                # The change is made, and its result may have codes that are shown only now.
+                return result
             if found is None:
                 raise InvalidCredential
             self.identity = context.identity = context.outcomes[strategy] = found

@@ -86,7 +86,8 @@ async def prove_password(caller: Caller, sent: Sent) -> None:
     await caller.renewing(
         lambda secret: caller.services.accounts.authentication.reauthenticate(
             caller.identity, password, new_secret_hash=secret
-        )
+        ),
+        is_proof=True,
     )
 
 
@@ -100,7 +101,8 @@ async def prove_code(caller: Caller, sent: Sent) -> None:
     await caller.renewing(
         lambda secret: caller.services.factors.step_up.prove(
             caller.identity, code=code, recovery_code=recovery_code, new_secret_hash=secret
-        )
+        ),
+        is_proof=True,
     )
 
 
@@ -110,5 +112,6 @@ async def prove_passkey(caller: Caller, passkey: Assertion) -> None:
     await caller.renewing(
         lambda secret: caller.services.factors.step_up.prove(
             caller.identity, passkey=passkey, new_secret_hash=secret
-        )
+        ),
+        is_proof=True,
     )

@@ -1,0 +1,92 @@
+"""43: a primary is killed, or stops responding, and its standby is promoted; a list of hosts."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from authapi.storage import migrations
+from tests.faults.conftest import NewService, Report
+from tests.faults.harness.actors import Actor
+from tests.faults.harness.checker import check, check_rows
+from tests.faults.harness.http_client import Client, Lost
+from tests.faults.harness.ledger import Ledger
+from tests.faults.harness.load import load
+from tests.servers.postgres import PostgresCluster
+from tests.servers.standby import DURABLE, Standby, frozen
+from tests.storage.rows import sql
+
+pytestmark = pytest.mark.faults
+
+OUTAGE = 6.0
+"""Seconds until the promotion. A cluster manager takes longer."""
+BOUND = 2.0
+"""Seconds after the promotion from which all answers are good."""
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[PostgresCluster, Standby]]:
+    """A primary with the database ``failover``, and its synchronous standby."""
+    with ExitStack() as stack:
+        primary = stack.enter_context(PostgresCluster(DURABLE))
+        migrations.upgrade(primary.create_database("failover"))
+        standby = Standby(primary)
+        stack.callback(standby.close)
+        standby.follow()
+        yield primary, standby
+
+
+@pytest.mark.parametrize("fault", ["frozen", "killed"])
+async def test_43_promotion_of_a_standby(
+    servers: tuple[PostgresCluster, Standby],
+    fault: str,
+    new_service: NewService,
+    report: Report,
+    chance: random.Random,
+) -> None:
+    primary, standby = servers
+    hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+    service = new_service(f"postgresql://postgres:{primary.password}@{hosts}/failover")
+    ports = [running.port for running in await asyncio.to_thread(service.start_many, 2)]
+    with ExitStack() as stack:
+        async with load(ports, chance) as traffic, Client(ports[0], 30) as client:
+            account = await Actor([client], Ledger(), chance).register()
+            assert account is not None
+            body = {"email": account.email, "password": account.password}
+            await traffic.ledger.wait_for_revocations(5)
+            if fault == "frozen":
+                stack.enter_context(frozen(primary))
+            else:
+                primary.kill()
+            await asyncio.sleep(OUTAGE)
+            await asyncio.to_thread(standby.promote)
+            promoted_at, bad = time.monotonic(), [0.0]
+            while time.monotonic() < promoted_at + BOUND + 4:
+                try:
+                    answer = await client.post("/login", body)
+                except Lost:
+                    bad.append(time.monotonic() - promoted_at)
+                else:
+                    if answer.status != 200:
+                        bad.append(time.monotonic() - promoted_at)
+                await asyncio.sleep(0.02)
+        url = standby.url("failover")
+        async with Client(ports[0]) as client:
+            problems = await check(client, traffic.ledger.accounts) + check_rows(url)
+        assert sql(url, "SELECT pg_is_in_recovery()") == [(False,)]
+    bad += [
+        started_at + seconds - promoted_at
+        for started_at, seconds, status in traffic.latencies
+        if status in {0, 503}
+    ]
+    ledger = traffic.ledger
+    report(
+        f"{ledger.summary()}; lost, half done or doubled {len(problems)}; revoked accepted"
+        f" {len(traffic.violations)} of {traffic.tried}; last error {max(bad):.2f} s after the"
+        f" promotion, slowest {ledger.slowest:.1f} s"
+    )
+    assert (problems, traffic.violations, ledger.unexpected) == ([], [], [])
+    assert max(bad) < BOUND
