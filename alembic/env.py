@@ -25,7 +25,11 @@ def render_plain_type(kind: str, item: Any, _: Any) -> str | bool:
 
 
 def run(connection: sa.Connection, names: TableNames) -> None:
-    """Migrates in one transaction, so that a failed migration is rolled back."""
+    """Migrates in a transaction, so that a failed migration is rolled back.
+
+    On PostgreSQL with tables, each migration has its own: see `migrations.upgrade`.
+    """
+    is_atomic = context.config.attributes.get("is_atomic", False)
     context.configure(
         connection=connection,
         target_metadata=tables_of(names).metadata,
@@ -34,11 +38,13 @@ def run(connection: sa.Connection, names: TableNames) -> None:
         include_schemas=names.schema is not None,
         include_name=OwnNames(names).include_name,
         table_names=names,  # the migrations read it
+        is_atomic=is_atomic,  # and this
         render_item=render_plain_type,
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
         on_version_apply=context.config.attributes.get("on_version_apply", ()),
         transactional_ddl=True,  # also on SQLite, where `connect` sends BEGIN
+        transaction_per_migration=connection.dialect.name == "postgresql" and not is_atomic,
     )
     with context.begin_transaction():
         context.run_migrations()

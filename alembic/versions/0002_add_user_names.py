@@ -10,6 +10,8 @@ Revises: 0001
 import sqlalchemy as sa
 from alembic import op
 
+from authapi.storage.schema.indexes import build_index, is_repeatable
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -20,9 +22,14 @@ def upgrade() -> None:
     names = op.get_context().opts["table_names"]
     schema = names.schema
     users, usernames = map(names.table, ("users", "usernames"))
-    op.add_column(users, sa.Column("username", sa.String(length=40)), schema=schema)
+    op.add_column(
+        users,
+        sa.Column("username", sa.String(length=40)),
+        schema=schema,
+        if_not_exists=is_repeatable(),
+    )
+    build_index(f"ix_{users}_username", users, ["username"], unique=True)
     op.add_column(users, sa.Column("username_given", sa.String(length=40)), schema=schema)
-    op.create_index(f"ix_{users}_username", users, ["username"], unique=True, schema=schema)
     op.create_table(
         usernames,
         sa.Column("username", sa.String(length=40), nullable=False),

@@ -9,6 +9,8 @@ Revises: 0003
 import sqlalchemy as sa
 from alembic import op
 
+from authapi.storage.schema.indexes import build_index, is_repeatable
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -19,9 +21,13 @@ def upgrade() -> None:
     names = op.get_context().opts["table_names"]
     schema = names.schema
     users, passkeys, challenges = map(names.table, ("users", "passkeys", "used_challenges"))
-    op.add_column(users, sa.Column("webauthn_handle", sa.LargeBinary(length=32)), schema=schema)
-    index = f"ix_{users}_webauthn_handle"
-    op.create_index(index, users, ["webauthn_handle"], unique=True, schema=schema)
+    op.add_column(
+        users,
+        sa.Column("webauthn_handle", sa.LargeBinary(length=32)),
+        schema=schema,
+        if_not_exists=is_repeatable(),
+    )
+    build_index(f"ix_{users}_webauthn_handle", users, ["webauthn_handle"], unique=True)
     op.create_table(
         passkeys,
         sa.Column("id", sa.Uuid(), nullable=False),

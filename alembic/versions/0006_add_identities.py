@@ -2,14 +2,16 @@
 
 No account has one at first. Sessions and logins under way keep working.
 
-Revision ID: 0006
+Revision ID: 0006_beside_0005
 Revises: 0005
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
+from authapi.storage.schema.indexes import build_index, is_repeatable
+
+revision = "0006_beside_0005"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
@@ -19,6 +21,10 @@ def upgrade() -> None:
     names = op.get_context().opts["table_names"]
     schema = names.schema
     sessions, identities = names.table("sessions"), names.table("identities")
+    tickets, once = names.table("login_tickets"), is_repeatable()
+    op.add_column(tickets, sa.Column("federated", sa.JSON()), schema=schema, if_not_exists=once)
+    op.add_column(sessions, sa.Column("identity_id", sa.Uuid()), schema=schema, if_not_exists=once)
+    build_index(f"ix_{sessions}_identity_id", sessions, ["identity_id"])
     op.create_table(
         identities,
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -43,10 +49,6 @@ def upgrade() -> None:
         schema=schema,
     )
     op.create_index(f"ix_{identities}_user_id", identities, ["user_id"], schema=schema)
-    op.add_column(sessions, sa.Column("identity_id", sa.Uuid()), schema=schema)
-    op.create_index(f"ix_{sessions}_identity_id", sessions, ["identity_id"], schema=schema)
-    tickets = names.table("login_tickets")
-    op.add_column(tickets, sa.Column("federated", sa.JSON()), schema=schema)
 
 
 def downgrade() -> None:

@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from authapi import create_app
 from authapi.cli.commands import _COMMANDS
 from authapi.storage import migrations
+from authapi.storage.schema.revisions import number, oldest_code
+from authapi.testing import client
 from tests.cli.conftest import Run, failed_with_one_line
 from tests.cli.processes import environment_in, run_python
+from tests.conftest import SettingsFactory
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import free_port
+from tests.storage.rows import sql
 
 PASSWORD = "correct horse battery staple"
 
@@ -166,12 +171,35 @@ def test_invalid_arguments_are_one_line_errors(run: Run) -> None:
     assert run("users", "frobnicate").returncode == 2
 
 
+def beside(revision: str) -> str:
+    """What `db current` says below the revision."""
+    oldest = oldest_code(revision)
+    return "" if oldest == revision else f"Code from {oldest} on may run beside it.\n"
+
+
+async def test_commands_beside_a_newer_schema(
+    run: Run, make_settings: SettingsFactory, sqlite_url: str
+) -> None:
+    usable = f"9999_beside_{number(migrations.head())}"
+    sql(sqlite_url, f"UPDATE authapi_version SET version_num = '{usable}'")
+    assert run("db", "current", database_url=sqlite_url).stdout == f"{usable}\n{beside(usable)}"
+    done = run("db", "upgrade", database_url=sqlite_url)
+    assert done.stdout == f"The schema is at {usable}.\n"
+    async with client(create_app(make_settings(database_url=sqlite_url))) as api:
+        await api.create_user()
+    sql(sqlite_url, "UPDATE authapi_version SET version_num = '9999_beside_9998'")
+    for command in (("db", "upgrade"), ("users", "list"), ("serve", "--port", "0")):
+        line = failed_with_one_line(run(*command, database_url=sqlite_url))
+        assert line.count("which code before 9998 cannot use") == 1
+
+
 def test_schema_upgrade_and_downgrade(run: Run) -> None:
     head = migrations.head()
     assert run("db", "current").stdout == "nothing\n"
     assert "authapi db upgrade" in failed_with_one_line(run("db", "check"))
     assert run("db", "upgrade").stdout == f"The schema is at {head}.\n"
     assert run("db", "check").stdout == f"The schema is at {head} and matches this version.\n"
+    assert run("db", "current").stdout == f"{head}\n{beside(head)}"
     assert run("db", "downgrade", "base", "--yes").stdout == "The schema is at nothing.\n"
     assert run("db", "upgrade", "head").returncode == 0
     assert run("db", "downgrade", "-1", "--yes").returncode == 0

@@ -19,13 +19,14 @@ from authapi.diagnostics.examination import GROUPS
 from authapi.domain.client import Client
 from authapi.domain.monitoring.findings import Finding
 from authapi.storage import migrations
+from authapi.storage.schema.revisions import number
 from tests.cli.conftest import Run
 from tests.servers.forked import Forking
 from tests.servers.process import free_port
 from tests.servers.valkey import ValkeyServer
 from tests.services.restores.test_newest import prepare
 from tests.storage.pooling import pooling
-from tests.storage.rows import store_login
+from tests.storage.rows import sql, store_login
 from tests.web.scanners import Scanner, publish
 
 RELYING_PARTY = "authapi.services.factors.webauthn.relying_party"
@@ -290,6 +291,24 @@ async def test_connection_poolers_are_reported(
 def test_empty_database_is_reported(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
     production.setenv("AUTHAPI_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
     assert "is at nothing" in worst("database").message
+
+
+def test_newer_schemas_are_told(
+    production: pytest.MonkeyPatch, postgres_url: str, sqlite_url: str
+) -> None:
+    usable = f"9999_beside_{number(migrations.head())}"
+    for url in (postgres_url, sqlite_url):
+        production.setenv("AUTHAPI_DATABASE_URL", url)
+        sql(url, f"UPDATE authapi_version SET version_num = '{usable}'")
+        finding = found("database")[0]
+        assert finding.verdict == "ok"
+        assert f"at {usable}, newer than {migrations.head()} and usable" in finding.message
+        sql(url, "UPDATE authapi_version SET version_num = '9999_beside_9998'")
+        finding = worst("database")
+        assert "which code before 9998 cannot use" in finding.message
+        assert "start a newer release" in finding.message
+        assert "authapi serve" not in finding.message, "it would refuse too"
+        assert finding.verdict == "error"
 
 
 def test_old_schema_that_serve_upgrades_is_a_warning(

@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from authapi import Settings, create_app
 from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.storage import Database, migrations
+from authapi.storage.schema import revisions
 from authapi.testing import client
 from tests.servers.process import ServeProcess
 from tests.storage.rows import SECRET, a_session, a_user, sql, store_user, sync_url, tables
@@ -218,9 +219,9 @@ def test_damaged_migrations_are_reported(
     for revision, before in earlier.items():
         text = f'revision = "{revision}"\ndown_revision: str | None = "{before}"\n'
         (tmp_path / "versions" / f"{revision}.py").write_text(text)
-    monkeypatch.setattr(migrations, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(revisions, "folder", lambda: tmp_path)
     with pytest.raises(ConfigurationError, match=message):
-        migrations.head.__wrapped__()
+        revisions.head.__wrapped__()
 
 
 def test_the_check_of_a_schema_imports_no_alembic(database_url: str) -> None:

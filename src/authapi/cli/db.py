@@ -63,9 +63,12 @@ def downgrade(
 
 @app.command()
 def current() -> None:
-    """Print the current revision of the database."""
+    """Print the current revision of the database, and which code may run beside it."""
     url, names = _place()
-    print(migrations.current(url, names=names) or "nothing")
+    revision = migrations.current(url, names=names)
+    print(revision or "nothing")
+    if revision is not None and (oldest := migrations.oldest_code(revision)) != revision:
+        print(f"Code from {oldest} on may run beside it.")
 
 
 @app.command()

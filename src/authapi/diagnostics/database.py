@@ -21,25 +21,28 @@ from authapi.settings import Settings
 from authapi.storage import migrations
 from authapi.storage.names import TableNames
 from authapi.storage.postgres import privileges
+from authapi.storage.schema.revisions import is_newer, require_usable
 
 _EVENT_WINDOW = timedelta(days=1)
 """How far back events are counted."""
 
 
 def check_database(subject: Subject) -> Iterator[Finding]:
-    """Whether the database is reachable, and has the schema of this release."""
+    """Whether the database is reachable, and has a schema that this release can use."""
     settings = subject.settings
 
     def check() -> str:
         if settings.database_url is None and not settings.data_dir.exists():
             return "SQLite, not created yet: authapi serve creates it"
-        migrations.require_current(settings.resolved_direct_url, names=TableNames.of(settings))
+        revision = migrations.current(settings.resolved_direct_url, names=TableNames.of(settings))
+        require_usable(revision)
         if settings.direct_url is not None:
             _check_both_urls(subject)
-        return f"reachable, schema at {migrations.head()}"
+        newer = f", newer than {migrations.head()} and usable" if is_newer(revision) else ""
+        return f"reachable, schema at {revision}{newer}"
 
     finding = run_check("database", check)
-    if settings.migrates and finding.verdict == "error" and _is_reachable(settings):
+    if settings.migrates and finding.verdict == "error" and _is_old(settings):
         start = "start authapi serve, which does it"
         remedy = start if finding.remedy is None else f"{finding.remedy}, or {start}"
         finding = Finding.advising("database", "warning", finding.fact, remedy)
@@ -125,12 +128,12 @@ def _check_schema_changes(settings: Settings, *, may: bool) -> Finding | None:
     return None
 
 
-def _is_reachable(settings: Settings) -> bool:
+def _is_old(settings: Settings) -> bool:
     try:
-        migrations.current(settings.resolved_direct_url, names=TableNames.of(settings))
+        found = migrations.current(settings.resolved_direct_url, names=TableNames.of(settings))
     except AuthAPIError:
         return False
-    return True
+    return found is None or found in migrations.earlier()
 
 
 def _is_pooled(url: str) -> bool:

@@ -38,7 +38,7 @@ def database_exists(settings: Settings) -> bool:
 
 
 def is_current(settings: Settings) -> bool:
-    """Returns whether the database answers and has the schema of this release."""
+    """Returns whether the database answers and has a schema that this release can use."""
     try:
         migrations.require_current(settings.resolved_direct_url, names=TableNames.of(settings))
     except AuthAPIError:

@@ -18,7 +18,7 @@ _lock = threading.Lock()
 
 
 def prepare(settings: Settings) -> None:
-    """Migrates the schema if `migrate` says so; otherwise checks that it is up to date. Blocks.
+    """Migrates the schema if `migrate` says so; otherwise checks that it is usable. Blocks.
 
     By default SQLite is migrated, as one service owns the file; PostgreSQL is not, as its operator
     decides when. Creates the data folder for SQLite. Raises ConfigurationError if the schema is out

@@ -9,11 +9,10 @@ of `connect`, and ConfigurationError if the migrations are missing from the inst
 
 import contextlib
 import io
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,15 @@ from authapi.storage.schema.adoption import (
     require_version_table,
 )
 from authapi.storage.schema.command_connections import create_private, translated
-from authapi.storage.schema.lock_retries import retry_locks
+from authapi.storage.schema.lock_retries import only_migration, retry_locks
+from authapi.storage.schema.revisions import (
+    earlier,
+    folder,
+    head,
+    is_newer,
+    oldest_code,
+    require_usable,
+)
 from authapi.storage.schema.writability import READ_ONLY_QUERY, noop_write
 from authapi.storage.urls import parse_url
 
@@ -43,19 +50,31 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.runtime.migration import MigrationInfo
 
-_LOCK_KEY = 0x61757468617069
-"""The advisory lock of migrations: `authapi` in ASCII, which other programs hardly use."""
-_LOCK_TIMEOUT = 60
-"""Seconds that a migration waits for another one."""
+__all__ = [
+    "DowngradePlan",
+    "OnStep",
+    "Step",
+    "check",
+    "connect",
+    "current",
+    "downgrade",
+    "downgrade_plan",
+    "earlier",
+    "head",
+    "is_pooled",
+    "oldest_code",
+    "require_current",
+    "require_writable",
+    "upgrade",
+]
+
 _CONNECT_TIMEOUT = 10
 """Seconds."""
-_REVISIONS = re.compile(r'^(revision|down_revision)\b[^=]*= *"(\w+)"', re.MULTILINE)
-"""In a migration: its revision, and that of the migration before it, which the first one lacks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A migration that has run. All of them are committed together."""
+    """A migration that has run."""
 
     before: str | None
     """The revision before; None for an empty schema."""
@@ -81,14 +100,17 @@ def upgrade(
     Creates the schema of `names` if it does not exist. Tables that a version of authapi without
     prefixes has created are renamed first, with their rows.
 
-    Raises ConfigurationError for an unknown revision, for a migration that fails, and if another
-    application has a table with one of our names; nothing is changed then. Raises
-    StorageUnavailable after 60 seconds of waiting for another migration, and if another session,
-    such as a dump, holds a lock on our tables for five minutes. It waits at most two seconds for
-    each lock, and is then rolled back and repeated. All steps are one transaction: statements on a
-    table that it has locked wait while it awaits further locks and builds indexes.
+    Raises ConfigurationError for an unknown revision, for a migration that fails, if another
+    application has a table with one of our names, and for a newer schema that this code cannot use;
+    a newer one that it can use stays. Raises StorageUnavailable after 60 seconds of waiting for
+    another migration, and if another session, such as a dump, holds a lock on our tables for five
+    minutes. It waits half a second at most for each lock, and then begins the step again.
+
+    The tables of an empty database, and all steps on SQLite, are one transaction. On PostgreSQL
+    with tables, each step is one, so that no lock is held while the next step waits for its own;
+    what failed keeps the steps before.
     """
-    with _migration_lock(url):
+    with _only_migration(url):
         retry_locks(
             _connecting(url), partial(_upgrade, revision=revision, names=names, on_step=on_step)
         )
@@ -99,16 +121,18 @@ def _upgrade(
 ) -> None:
     require_schema(connection, names)
     names = _found(connection, names)
-    found = _revision(connection, names)
+    found, is_atomic = _revision(connection, names), False
     if found is None:
         from alembic.script import ScriptDirectory  # noqa: PLC0415  # see above
 
         scripts = ScriptDirectory.from_config(_config())
         if not adopt(connection, names, scripts):
             require_free_names(connection, names)
-    elif revision == "head" and found == head():
+            is_atomic = True
+    elif revision == "head" and (found == head() or found not in earlier()):
+        require_usable(found)
         return  # at almost every start: Alembic would read its files for nothing
-    _run(connection, names, "upgrade", revision, on_step=on_step)
+    _run(connection, names, "upgrade", revision, on_step=on_step, is_atomic=is_atomic)
 
 
 def downgrade(
@@ -118,18 +142,26 @@ def downgrade(
 
     `on_step` is called after each migration.
 
-    Raises the errors of `upgrade`.
+    Raises the errors of `upgrade`. All steps are one transaction.
     """
 
     def run(connection: Connection) -> None:
-        _run(connection, _found(connection, names), "downgrade", revision, on_step=on_step)
+        names_found = _found(connection, names)
+        _run(connection, names_found, "downgrade", revision, on_step=on_step, is_atomic=True)
 
-    with _migration_lock(url):
+    with _only_migration(url):
         retry_locks(_connecting(url), run)
 
 
 def _connecting(url: str) -> Callable[[], AbstractContextManager[Connection]]:
     return partial(connect, url, writes=True, check_pooler=False)
+
+
+def _only_migration(url: str) -> AbstractContextManager[None]:
+    # On SQLite, the write lock of the one transaction is enough. A pooler that shares sessions
+    # would keep the lock of PostgreSQL, so `connect` refuses it first.
+    is_sqlite = parse_url(url).get_backend_name() == "sqlite"
+    return contextlib.nullcontext() if is_sqlite else only_migration(partial(connect, url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,34 +220,6 @@ def current(url: str, *, names: TableNames = DEFAULT_NAMES) -> str | None:
         return _revision(connection, _found(connection, names))
 
 
-@cache
-def head() -> str:
-    """Returns the revision that this code needs. Reads the migrations once in a process.
-
-    Raises ConfigurationError if the installation has no migrations.
-    """
-    heads = _revisions()[0]
-    if len(heads) != 1:
-        wrong = "its migrations are not one chain" if heads else "it has no migrations"
-        raise ConfigurationError(f"the installation is damaged: {wrong}")
-    return min(heads)
-
-
-@cache
-def earlier() -> frozenset[str]:
-    """Returns the revisions before `head`. Raises ConfigurationError as `head`."""
-    return _revisions()[1]
-
-
-def _revisions() -> tuple[frozenset[str], frozenset[str]]:
-    """Returns the revisions that no migration follows, and the others."""
-    own, followed = set[str](), set[str]()
-    for path in (_folder() / "versions").glob("*.py"):
-        for name, revision in _REVISIONS.findall(path.read_text(encoding="utf-8")):
-            (own if name == "revision" else followed).add(revision)
-    return frozenset(own - followed), frozenset(followed)
-
-
 def check(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
     """Checks that our tables in the database match `storage.models`. Ignores all other tables.
 
@@ -226,6 +230,11 @@ def check(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
 
     require_current(url, names=names)
     with connect(url) as connection:
+        found = _revision(connection, _found(connection, names))
+        if is_newer(found):
+            raise ConfigurationError(
+                f"the schema is at {found} and newer than this version, which needs {head()}"
+            )
         try:
             _run(connection, _found(connection, names), "check")
         except AutogenerateDiffsDetected as error:
@@ -233,16 +242,12 @@ def check(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
 
 
 def require_current(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
-    """Checks that the database is at the revision that this code needs.
+    """Checks that the database has a schema that this code can use: its own, or a newer one.
 
-    Raises ConfigurationError, with the command to run, if it is not.
+    Raises ConfigurationError, with what to do, if it is too old, or newer and not for this code
+    (`storage.schema.revisions`).
     """
-    actual, needed = current(url, names=names), head()
-    if actual != needed:
-        raise ConfigurationError(
-            f"the database schema is at {actual or 'nothing'}, this version needs {needed}",
-            hint="run `authapi db upgrade`",
-        )
+    require_usable(current(url, names=names))
 
 
 def require_writable(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
@@ -257,21 +262,11 @@ def require_writable(url: str, *, names: TableNames = DEFAULT_NAMES) -> None:
             )
 
 
-def _folder() -> Path:
-    # In the wheel, the migrations are inside the package; in a checkout, at the top of the project.
-    package = Path(__file__).parents[1]
-    candidates = (package / "alembic", package.parents[1] / "alembic")
-    folder = next((path for path in candidates if (path / "env.py").is_file()), None)
-    if folder is None:
-        raise ConfigurationError("the installation is damaged: its migrations are missing")
-    return folder
-
-
 def _config() -> "Config":
     from alembic.config import Config  # noqa: PLC0415  # see above
 
     config = Config(stdout=io.StringIO(), output_buffer=io.StringIO())
-    config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    config.set_main_option("script_location", str(folder()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
 
@@ -298,12 +293,16 @@ def _run(
     name: str,
     *arguments: str,
     on_step: OnStep | None = None,
+    is_atomic: bool = False,
 ) -> None:
     from alembic import command  # noqa: PLC0415  # see above
     from alembic.util.exc import AutogenerateDiffsDetected, CommandError  # noqa: PLC0415
 
     config = _config()
-    config.attributes.update(connection=connection, table_names=names)
+    is_postgres = connection.dialect.name == "postgresql"
+    if is_postgres and not is_atomic:
+        connection.commit()  # Alembic would leave a transaction that it has not begun to us
+    config.attributes.update(connection=connection, table_names=names, is_atomic=is_atomic)
     if on_step is not None:
         config.attributes["on_version_apply"] = partial(_report, on_step)
     try:
@@ -380,19 +379,3 @@ def _engine(target: URL) -> sa.Engine:
     return sa.create_engine(
         target, connect_args=options, poolclass=sa.NullPool, hide_parameters=True
     )
-
-
-@contextlib.contextmanager
-def _migration_lock(url: str) -> Iterator[None]:
-    # Alembic has no lock. On PostgreSQL, an advisory lock on a separate connection, which the
-    # server releases when the process ends, even if it is killed. A pooler that shares sessions
-    # would keep it, so `connect` refuses it first. On SQLite, the write lock of the one transaction
-    # is enough.
-    if parse_url(url).get_backend_name() == "sqlite":
-        yield
-        return
-    with connect(url) as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.exec_driver_sql(f"SET lock_timeout = '{_LOCK_TIMEOUT}s'")
-        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK_KEY})")
-        yield

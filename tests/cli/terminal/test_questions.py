@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from authapi.storage import migrations
+from authapi.storage.schema.revisions import number
 from tests.cli.conftest import Run, failed_with_one_line
 
 PASSWORD = "correct horse battery staple"
@@ -164,7 +165,7 @@ def test_production_destroys_only_if_told_so(run: Run, sqlite_url: str) -> None:
         "database_url": sqlite_url,
         "allow_sqlite": "true",
     }
-    for revision in ("base", f"-{int(migrations.head())}"):
+    for revision in ("base", f"-{int(number(migrations.head()))}"):
         line = failed_with_one_line(run("db", "downgrade", revision, "--yes", **production))
         assert "add --destroy" in line
     line = failed_with_one_line(run("db", "downgrade", "base", "--destroy", **production))

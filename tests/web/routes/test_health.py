@@ -4,6 +4,7 @@ import pytest
 
 from authapi import create_app
 from authapi.storage import migrations
+from authapi.storage.schema.revisions import number
 from authapi.testing import Client, client
 from tests.conftest import SettingsFactory
 from tests.servers.postgres import PostgresServer
@@ -67,8 +68,14 @@ async def test_ready_tells_that_the_schema_is_too_old(
         assert not await is_ready()
         assert "run `authapi db upgrade`" in caplog.text
         # An upgrade begins while this release still runs.
-        sql(database_url, "UPDATE authapi_version SET version_num = '9999'")
+        oldest = number(migrations.head())
+        sql(database_url, f"UPDATE authapi_version SET version_num = '9999_beside_{oldest}'")
         assert await is_ready()
+        for excluding in ("9999_beside_9998", "9999"):
+            sql(database_url, f"UPDATE authapi_version SET version_num = '{excluding}'")
+            assert not await is_ready()
+            line = f"is at {excluding}, which code before {excluding[-4:]} cannot use"
+            assert caplog.text.count(line) == 1
         sql(database_url, "DELETE FROM authapi_version")
         assert not await is_ready()
         sql(database_url, f"INSERT INTO authapi_version VALUES ('{migrations.head()}')")

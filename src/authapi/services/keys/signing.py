@@ -221,7 +221,7 @@ class Keys:
         """Returns the key that signs.
 
         A change whose answer has a token calls it first: a process that cannot sign then refuses
-        the request before the change. Raises as `sign_access_token`.
+        the request before the change. Raises Unavailable as `sign_access_token`.
         """
         signing = (await self.key_set()).signing
         if signing is None:

@@ -7,9 +7,9 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from authapi.errors import StorageUnavailable
-from authapi.storage import migrations
+from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.storage.database import Database
+from authapi.storage.schema.revisions import require_usable
 
 _log = logging.getLogger(__name__)
 
@@ -18,11 +18,12 @@ _TIMEOUT: Final = 2.0
 
 
 async def require_ready(database: Database) -> None:
-    """Checks that the database accepts writes, and that its schema was not downgraded.
+    """Checks that the database accepts writes, and that this release can use its schema.
 
-    A later revision is accepted: an upgrade begins while processes of this release still run.
-    Raises StorageUnavailable if the database does not answer within a few seconds or is read-only,
-    or if its schema is older than this release needs or cannot be read.
+    A newer schema is accepted if it only adds to that of this release (`schema.revisions`): an
+    upgrade begins while processes of this release still run. Raises StorageUnavailable if the
+    database does not answer within a few seconds or is read-only, if its schema is older than this
+    release needs or newer and not for it, or if it cannot be read.
     """
     await database.ping()
     names, version = database.tables.names, sa.column("version_num", sa.String)
@@ -33,10 +34,8 @@ async def require_ready(database: Database) -> None:
             revision = found.scalar_one_or_none()
     except (OperationalError, ProgrammingError, TimeoutError) as error:  # the table may be missing
         raise StorageUnavailable from error
-    if revision is None or revision in migrations.earlier():
-        _log.error(
-            "the database schema is at %s, this version needs %s: run `authapi db upgrade`",
-            revision or "nothing",
-            migrations.head(),
-        )
-        raise StorageUnavailable
+    try:
+        require_usable(revision)
+    except ConfigurationError as error:
+        _log.error("%s", error)
+        raise StorageUnavailable from error
