@@ -24,14 +24,16 @@ async def test_44_heartbeats_of_idle_processes(
     cluster: PostgresCluster, postgres_here: str, report: Report
 ) -> None:
     async with AsyncExitStack() as stack:
-        listening = list[CacheInvalidation]()
+        databases, listening = list[Database](), list[CacheInvalidation]()
         for _ in range(PROCESSES):
-            database = Database(postgres_here, pool_size=1)
+            databases.append(Database(postgres_here, pool_size=1))
             cache = IdentityCache(size=9, ttl=timedelta(days=1))
-            listening.append(CacheInvalidation.of(database, cache, STALENESS))
+            listening.append(CacheInvalidation.of(databases[-1], cache, STALENESS))
         for first in range(0, PROCESSES, 20):  # each connection is a process of the server
             some = listening[first : first + 20]
             await asyncio.gather(*(one.start() for one in some))
+            for database in databases[first : first + 20]:
+                await database.close()  # the pool of an idle process has told its server
             for one in some:
                 stack.push_async_callback(one.stop)
         before, began = family_cpu_seconds(cluster.pid), time.monotonic()

@@ -135,6 +135,8 @@ class Settings(FederationSettings):
         for name in ("database_direct_url", "database_pooler"):
             if getattr(self, name) is not None and self.is_embedded:
                 raise ValueError(f"{name} needs PostgreSQL: there is no pooler before SQLite")
+        if (self.direct_url or "").strip().lower().startswith("sqlite"):
+            raise ValueError("database_direct_url must name a PostgreSQL database, not SQLite")
         if self.database_pooler is None:
             return
         if self.database_direct_url is None:

@@ -51,9 +51,10 @@ from authapi.storage.driver_errors import (
 from authapi.storage.leases import Leases
 from authapi.storage.models import tables_of
 from authapi.storage.names import DEFAULT_NAMES, TableNames
-from authapi.storage.notifications import Notifications, PostgresNotifications, send_message
+from authapi.storage.notifications import Notifications, PostgresNotifications
 from authapi.storage.postgres.direct_reads import DirectReads
 from authapi.storage.postgres.engine import postgres_engine
+from authapi.storage.postgres.servers import ReachedServer
 from authapi.storage.schema.writability import READ_ONLY_QUERY, noop_write
 from authapi.storage.sqlite import (
     WRITES,
@@ -129,6 +130,7 @@ class Database:
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.file = Path(self._url.database or "")  # for SQLite only
         longest_transaction = pool_timeout + 3 * timeout + 2  # seconds, with its commit
+        reached = ReachedServer()
         self._theirs, self.direct_reads = None, None
         if engine is not None:
             self._theirs = ApplicationEngine(engine, timeout=timeout, max_idle=longest_transaction)
@@ -147,6 +149,7 @@ class Database:
                 own = postgres_engine(
                     self._url,
                     options,
+                    reached,
                     timeout=timeout,
                     max_idle=longest_transaction,
                     is_shared=shares_sessions,
@@ -167,7 +170,7 @@ class Database:
         self.notifications: Notifications = (
             SQLiteNotifications(self._url.database or "")
             if self.is_sqlite
-            else PostgresNotifications(parse_url(direct_url or url), self._send)
+            else PostgresNotifications(parse_url(direct_url or url), self.read, reached)
         )
         # SQLite has a single writer, and its own lock is not fair: with many writers, some of them
         # time out. This lock is first come, first served.
@@ -297,10 +300,6 @@ class Database:
             log_unknown_outcome(store.events.added)
         if store.outbox.added and outcome is not TransactionOutcome.ROLLED_BACK:
             self._on_queued()
-
-    async def _send(self, message: str) -> None:
-        async with self.read() as store:
-            await send_message(store.connection, message)
 
     def borrow(self, connection: BorrowedConnection) -> Store:
         """Returns the tables in a transaction that the application ends. Then call `end_borrowed`.

@@ -8,8 +8,8 @@ committed. PostgreSQL delivers a `NOTIFY` at the commit, in the order of commits
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -20,10 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authapi.errors import StorageUnavailable
 from authapi.storage.application.session import IDENTITY_QUERY
 from authapi.storage.postgres.connection import connect
+from authapi.storage.postgres.servers import SERVER, ReachedServer
 from authapi.storage.postgres.session_parameters import command_parameters
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection as ListeningConnection
+
+    from authapi.storage.store import Store
 
 _CHANNEL = "authapi_changes"
 _TIMEOUT = 10.0
@@ -49,18 +52,23 @@ class Notifications(ABC):
 class PostgresNotifications(Notifications):
     """Notifies with `NOTIFY`. Any number of processes on any number of hosts can listen.
 
-    `url` is that of the listening connection. `send` sends one message to all listeners, over
-    another connection, in a transaction of its own.
+    `url` is that of the listening connection. `read` gives a connection of the pool for one
+    statement, and `reached` is the server of the newest of them.
     """
 
-    def __init__(self, url: URL, send: "Callable[[str], Awaitable[None]]") -> None:
+    def __init__(
+        self,
+        url: URL,
+        read: "Callable[[], AbstractAsyncContextManager[Store]]",
+        reached: ReachedServer,
+    ) -> None:
         from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg  # noqa: PLC0415  # slow
 
         # The same arguments as the pool's: SQLAlchemy and libpq read some URLs differently.
         dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy
         _, self._options = dialect.create_connect_args(url)  # type: ignore[no-untyped-call]
         self._parameters = command_parameters(url)
-        self.send = send
+        self._read, self._reached = read, reached
 
     async def notify(self, connection: AsyncConnection, users: Collection[UUID]) -> None:
         ids = sorted(user.hex for user in users)
@@ -70,6 +78,23 @@ class PostgresNotifications(Notifications):
 
     def committed(self) -> None:
         return None
+
+    async def send(self, message: str) -> None:
+        """Sends one message to all listeners, over the pool, in a transaction of its own.
+
+        Raises StorageUnavailable.
+        """
+        async with self._read() as store:
+            await send_message(store.connection, message)
+
+    def shares_server(self, listener: "Listener") -> bool:
+        """Returns whether the newest connection of the pool is to the server of `listener`."""
+        return self._reached.started == listener.server
+
+    async def find_server(self) -> None:
+        """Asks the pool which server it reaches. Raises StorageUnavailable."""
+        async with self._read() as store:
+            self._reached.started = await store.connection.scalar(_SERVER)
 
     async def identity(self) -> object:
         """Returns a value that equals that of another connection to the same database.
@@ -105,9 +130,10 @@ class PostgresNotifications(Notifications):
                 connection = await connect(self._parameters, **options)
             try:
                 async with asyncio.timeout(operation_timeout):
-                    is_pooled = await _session(connection) != connection.info.backend_pid
+                    session, server = await _row(connection, _FIRST)
+                    is_pooled = session != connection.info.backend_pid
                     await connection.execute(f"LISTEN {_CHANNEL}")
-                yield Listener(connection, operation_timeout, is_pooled=is_pooled)
+                yield Listener(connection, operation_timeout, server, is_pooled=is_pooled)
             finally:
                 await connection.close()
         except (psycopg.Error, OSError, TimeoutError) as error:
@@ -122,11 +148,15 @@ async def send_message(connection: AsyncConnection, message: str) -> None:
     await connection.execute(_NOTIFY, {"channel": _CHANNEL, "message": message})
 
 
-async def _session(connection: "ListeningConnection") -> object:
-    # The name of the column tells an operator what the session does.
-    result = await connection.execute("SELECT pg_backend_pid() AS heartbeat", prepare=False)
-    row = await result.fetchone()
-    return None if row is None else row[0]
+_SERVER = sa.text(f"SELECT {SERVER}")
+_FIRST = f"SELECT pg_backend_pid(), {SERVER}"
+_BEAT = "SELECT pg_backend_pid() AS heartbeat"
+"""The name of the column tells an operator what the session does."""
+
+
+async def _row(connection: "ListeningConnection", statement: str) -> Sequence[object]:
+    result = await connection.execute(statement.encode(), prepare=False)
+    return await result.fetchone() or ()
 
 
 class Listener:
@@ -137,10 +167,17 @@ class Listener:
     """
 
     def __init__(
-        self, connection: "ListeningConnection", operation_timeout: float, *, is_pooled: bool
+        self,
+        connection: "ListeningConnection",
+        operation_timeout: float,
+        server: object,
+        *,
+        is_pooled: bool,
     ) -> None:
         self._connection = connection
         self._operation_timeout = operation_timeout
+        self.server = server
+        """The value of `SERVER` on its connection."""
         self.is_pooled = is_pooled
         """Whether a pooler is in front of the server. Then no statement may follow `LISTEN`: a
         pooler links a session to a client when the client sends a statement, and notifications of a
@@ -158,7 +195,7 @@ class Listener:
         operation timeout.
         """
         async with asyncio.timeout(self._operation_timeout):
-            session = await _session(self._connection)
+            [session] = await _row(self._connection, _BEAT)
         # A pooler may drop notifications that arrive while this connection is idle.
         if session != self._connection.info.backend_pid:
             raise ConnectionError("a connection pooler is between this process and the server")

@@ -46,6 +46,7 @@ from authapi.storage import Database, migrations
 from authapi.storage.inspection import record_statements
 from authapi.storage.notifications import PostgresNotifications
 from authapi.storage.sqlite import SQLiteNotifications
+from tests.faults.harness.proxy import Proxy
 from tests.servers.postgres import PostgresCluster, PostgresServer
 from tests.servers.process import free_port
 from tests.storage.rows import a_user, sql, store_user
@@ -508,6 +509,42 @@ async def test_the_cache_is_current_from_the_start_and_past_max_staleness(
             await asyncio.sleep(0.01)
 
 
+@pytest.fixture
+def successor(postgres_url: str) -> Iterator[str]:
+    """The database on a server of its own, like a standby that was promoted."""
+    here = sa.make_url(postgres_url)
+    assert here.database is not None
+    with PostgresCluster(password=here.password) as cluster:
+        url = cluster.create_database(here.database)
+        migrations.upgrade(url)
+        yield url
+
+
+async def test_while_the_pool_reaches_another_server_the_cache_is_not_used(
+    postgres_url: str, successor: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The address moves to the new primary, and the old one still answers heartbeats.
+    ports = [sa.make_url(url).port or 0 for url in (postgres_url, successor)]
+    targets = ports[:1]
+    async with Proxy(lambda: targets) as proxy:
+        moving = sa.make_url(postgres_url).set(host="127.0.0.1", port=proxy.port)
+        url = moving.render_as_string(hide_password=False)
+        async with process(url, database_direct_url=postgres_url, **SHORT) as here:
+            caller = await log_in(here)
+            await wait_until_cached(here, caller)
+            targets[:] = ports[1:]
+            await here.database.close()
+            await here.database.ping()
+            await eventually(lambda: not here.invalidation.is_current(), within=5)
+            assert await identify(here, caller) is None
+            await asyncio.sleep(2 * MAX_STALENESS)  # nor after a new connection to the old one
+            assert not here.invalidation.is_current()
+            assert any("reach different servers" in message for message in caplog.messages)
+            targets[:] = ports[:1]
+            await here.database.close()
+            await eventually(here.invalidation.is_current, within=5)
+
+
 @pytest.fixture(params=["refuses", "is silent"])
 def nowhere(request: pytest.FixtureRequest) -> Iterator[sa.URL]:
     """The URL of a server that refuses connections, or accepts them and does not respond."""
@@ -562,6 +599,7 @@ async def test_each_start_waits_until_the_cache_is_current(postgres_url: str) ->
         assert invalidation.is_current()
         await invalidation.stop()
         assert not invalidation.is_current()
+    await database.close()
 
 
 # A pooler in transaction mode.

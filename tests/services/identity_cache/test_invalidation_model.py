@@ -515,14 +515,16 @@ class ModelNotifications(PostgresNotifications):
         self._world = world
         self._process = process
         self._is_pooled = is_pooled
-        self.send = self._send
         self.connection: ModelConnection | None = None
         self.former: list[ModelConnection] = []
 
     async def notify(self, connection: object, users: Collection[UUID]) -> None:
         raise AssertionError("in the model the world sends the notifications")
 
-    async def _send(self, message: str) -> None:
+    def shares_server(self, listener: Listener) -> bool:
+        return True
+
+    async def send(self, message: str) -> None:
         assert self.connection is not None
         await self.connection.send(message)
 

@@ -7,14 +7,16 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
-from authapi.errors import ConfigurationError
+from authapi.errors import ConfigurationError, StorageUnavailable
 from authapi.services import Services
 from authapi.settings import Settings
 from authapi.storage import Database
 from authapi.storage.inspection import record_statements
+from authapi.storage.notifications import PostgresNotifications
 from authapi.storage.postgres.session_parameters import command_parameters
 from tests.servers.postgres import PostgresServer
 from tests.storage.pooling import Pooler, pooling
+from tests.storage.rows import sql
 
 
 @pytest.fixture
@@ -118,8 +120,41 @@ async def test_direct_url_of_another_database_is_refused(
         ({"database_pooler": "statement"}, "transaction"),
         ({"database_url": "sqlite:///x", "database_pooler": "transaction"}, "needs PostgreSQL"),
         ({"database_url": "sqlite:///x", "database_direct_url": "postgresql://h/d"}, "needs Post"),
+        ({"database_direct_url": "sqlite:///x"}, "must name a PostgreSQL database"),
+        ({"database_direct_url": " SQLite:///x"}, "must name a PostgreSQL database"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes: dict[str, str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Settings(**{"database_url": "postgresql://h/d", **changes})  # type: ignore[arg-type]
+
+
+async def test_dates_that_the_driver_cannot_read_are_refused(
+    postgres: PostgresServer, worker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"dates_{worker}"
+    url = postgres.create_database(name)
+    sql(url, f"ALTER DATABASE {name} SET datestyle = 'German'")
+    try:
+        database = Database(url, shares_sessions=True)
+        with pytest.raises(StorageUnavailable, match="datestyle German, DMY"):
+            await database.ping()
+        assert any("it must be ISO" in message for message in caplog.messages)
+        await database.close()
+    finally:
+        postgres.drop_database(name)
+
+
+@pytest.mark.parametrize("shares_sessions", [False, True])
+async def test_the_pool_tells_which_server_it_reaches(
+    postgres_url: str, shares_sessions: bool
+) -> None:
+    database = Database(postgres_url, shares_sessions=shares_sessions)
+    notifications = database.notifications
+    assert isinstance(notifications, PostgresNotifications)
+    async with notifications.listen(operation_timeout=5) as listener:
+        assert not notifications.shares_server(listener)
+        async with database.transaction():
+            pass
+        assert notifications.shares_server(listener)
+    await database.close()

@@ -97,6 +97,22 @@ async def test_silence_of_all_hosts_ends_after_the_timeout() -> None:
         await hosts.first(connect_timeout=1)
 
 
+@pytest.mark.parametrize("no_limit", ["0", "-1", -2])
+async def test_a_connection_without_a_timeout_waits_for_its_turn(no_limit: object) -> None:
+    hosts = Hosts(a=["is silent"], b=["refuses", "accepts"])
+    async with asyncio.timeout(5):
+        assert await hosts.first(connect_timeout=no_limit) == "b"
+
+
+async def test_a_timeout_that_is_no_number_is_refused_by_the_driver() -> None:
+    with pytest.raises(psycopg.ProgrammingError, match="connect_timeout"):
+        await connect_first(
+            psycopg.AsyncConnection.connect,
+            "",
+            {"host": "127.0.0.1,127.0.0.1", "port": "1,1", "connect_timeout": "soon"},
+        )
+
+
 @pytest.fixture
 def silent() -> Iterator[str]:
     """The address of a server that accepts connections and does not respond."""

@@ -6,7 +6,8 @@ before it acknowledges a commit, and a session sends its notifications before it
 after the answer, the cache knows every change whose commit was acknowledged before the statement
 was sent, and it is current for `max_staleness` from that moment. Without an answer the cache is not
 used, until the connection is back and the cache has been cleared. This detects every failure of the
-channel: a closed connection, and a silent one.
+channel: a closed connection, and a silent one. A connection to another server than the pool's hears
+nothing of its commits, so both have to be connected to one.
 
 Behind a pooler, a heartbeat is a notification that another connection sends, because a statement on
 the listening one would make the pooler link a session, perhaps not the one that listens. As
@@ -195,6 +196,7 @@ class PostgresInvalidation(CacheInvalidation):
 
     async def _receive(self, listener: Listener) -> None:
         for _ in itertools.count():
+            await self._require_one_server(listener)
             sent_at = time.monotonic()
             async with self._task.uninterrupted:
                 messages = await listener.beat()
@@ -203,6 +205,18 @@ class PostgresInvalidation(CacheInvalidation):
             self._prove(sent_at)
             async for message in listener.receive(max_wait=self._heartbeat_interval):
                 self._apply(message)
+
+    async def _require_one_server(self, listener: Listener) -> None:
+        # During a fail-over, the old primary may still answer heartbeats while the pool has reached
+        # the new one, whose commits it does not announce.
+        if self._notifications.shares_server(listener):
+            return
+        self._current_until = 0.0
+        async with self._task.uninterrupted, asyncio.timeout(self._max_staleness):
+            await self._notifications.find_server()
+        if not self._notifications.shares_server(listener):
+            self._report("the listening connection and the pool reach different servers")
+            raise StorageUnavailable from ConnectionError("two servers")
 
     async def _receive_behind_pooler(self, listener: Listener) -> None:
         # A new name for each connection: a heartbeat of an earlier one proves nothing for this one.

@@ -12,6 +12,7 @@ from sqlalchemy.util import await_only
 
 from authapi.errors import ConfigurationError
 from authapi.storage.postgres.hosts import SILENCE, connect_first, hosts_of
+from authapi.storage.postgres.servers import ReachedServer
 from authapi.storage.postgres.session_parameters import SessionParameters
 
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ def aborting_connection_class() -> "type[AsyncConnection]":
 
 
 async def connect(
-    parameters: SessionParameters, conninfo: str = "", **arguments: Any
+    parameters: SessionParameters,
+    conninfo: str = "",
+    *,
+    reached: ReachedServer | None = None,
+    **arguments: Any,
 ) -> "AsyncConnection":
     """Opens a connection in autocommit mode and sets `parameters` on it.
 
@@ -69,6 +74,8 @@ async def connect(
     by now. Without a pooler, the names of prepared statements start at a random number. A statement
     that reaches a session of another client then fails there with SQLSTATE 26000, instead of
     running a statement of that client.
+
+    `reached` is set to the server of the connection.
 
     Raises ConfigurationError without the extra `postgres`, psycopg.Error if the server refuses the
     connection or a parameter, OSError if the server cannot be reached.
@@ -87,6 +94,8 @@ async def connect(
         statement = parameters.statement(connection.info.server_version)
         result = await connection.execute(statement.encode(), prepare=False)
         row = await result.fetchone()
+        if row is not None and reached is not None:
+            reached.started = row[2]
         if row is not None and row[0] == connection.info.backend_pid:
             connection._prepared._prepared_idx = randbits(62)  # psycopg numbers from here
         else:
@@ -101,16 +110,16 @@ async def connect(
 
 
 def pool_connection_factory(
-    parameters: SessionParameters,
+    parameters: SessionParameters, reached: ReachedServer
 ) -> "Callable[..., Awaitable[AsyncConnection]]":
     """Returns the function with which SQLAlchemy's pool opens connections; it raises as `connect`.
 
-    Raises ConfigurationError without the extra `postgres`.
+    It sets `reached` to the server of each. Raises ConfigurationError without the extra `postgres`.
     """
     aborting_connection_class()  # fails here, not at the first connection, if the extra is missing
 
     async def open_connection(conninfo: str = "", **arguments: Any) -> "AsyncConnection":
-        connection = await connect(parameters, conninfo, **arguments)
+        connection = await connect(parameters, conninfo, reached=reached, **arguments)
         # SQLAlchemy expects psycopg's default mode. The change costs no round trip.
         await connection.set_autocommit(False)
         return connection
@@ -121,16 +130,31 @@ def pool_connection_factory(
 def shared_connection_factory() -> "Callable[..., Awaitable[AsyncConnection]]":
     """Returns the function that opens connections to a pooler that shares sessions.
 
-    They set nothing for their session and prepare no statement. Raises ConfigurationError without
-    the extra `postgres`.
+    They set nothing for their session and prepare no statement. The function raises as `connect`,
+    and OperationalError if the format of dates is not ISO, which psycopg cannot read. Raises
+    ConfigurationError without the extra `postgres`.
     """
     connecting = aborting_connection_class().connect
 
     async def open_connection(conninfo: str = "", **arguments: Any) -> "AsyncConnection":
         given = {"client_encoding": "utf8", "options": "", "prepare_threshold": None}
-        return await connect_first(connecting, conninfo, {**NAMED, **arguments, **given})
+        connection = await connect_first(connecting, conninfo, {**NAMED, **arguments, **given})
+        dates = connection.info.parameter_status("DateStyle")
+        if dates is not None and not dates.startswith("ISO"):
+            await connection.close()
+            raise _unreadable_dates(dates)
+        return connection
 
     return open_connection
+
+
+def _unreadable_dates(format_: str) -> Exception:
+    from psycopg import OperationalError  # noqa: PLC0415  # an extra
+
+    return OperationalError(
+        f"sessions of the pooler have the datestyle {format_}, and it must be ISO: reset it for the"
+        " role, the database and the server, and in PGDATESTYLE"
+    )
 
 
 def refuses_options(error: Exception) -> bool:

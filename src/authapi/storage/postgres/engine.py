@@ -24,6 +24,7 @@ from authapi.storage.postgres.connection import (
     pool_connection_factory,
     shared_connection_factory,
 )
+from authapi.storage.postgres.servers import ReachedServer
 from authapi.storage.postgres.session_parameters import SessionParameters, service_parameters
 
 
@@ -39,12 +40,19 @@ class PostgresEngine:
 
 
 def postgres_engine(
-    url: URL, options: Mapping[str, Any], *, timeout: float, max_idle: float, is_shared: bool
+    url: URL,
+    options: Mapping[str, Any],
+    reached: ReachedServer,
+    *,
+    timeout: float,
+    max_idle: float,
+    is_shared: bool,
 ) -> PostgresEngine:
     """Returns an engine with the pool `options`, whose connections have the service's parameters.
 
     `timeout` and `max_idle` are those of `service_parameters`. `is_shared` declares that a pooler
-    shares sessions between clients.
+    shares sessions between clients. `reached` is set to the server of each new connection, or of
+    each transaction if sessions are shared.
 
     Raises ConfigurationError without the extra `postgres`, and if sessions are shared and the URL
     or the environment has the start-up parameter `options`.
@@ -59,7 +67,9 @@ def postgres_engine(
         "connect_timeout": max(2, int(timeout)),
         "tcp_user_timeout": int(timeout * 1000),
         "async_creator_fn": (
-            shared_connection_factory() if is_shared else pool_connection_factory(parameters)
+            shared_connection_factory()
+            if is_shared
+            else pool_connection_factory(parameters, reached)
         ),
     }
     engine = create_async_engine(
@@ -79,14 +89,16 @@ def postgres_engine(
         return PostgresEngine(engine, reader, engine.execution_options(), arguments)
     # A statement after an advisory lock has to see what the previous holder committed.
     writer = engine.execution_options(isolation_level="READ COMMITTED")
-    _set_in_each_transaction(writer, parameters)
+    _set_in_each_transaction(writer, parameters, reached)
     return PostgresEngine(engine, reader, writer, arguments)
 
 
-def _set_in_each_transaction(engine: AsyncEngine, parameters: SessionParameters) -> None:
+def _set_in_each_transaction(
+    engine: AsyncEngine, parameters: SessionParameters, reached: ReachedServer
+) -> None:
     statement = sa.text(parameters.local_statement())
 
     def set_parameters(connection: Connection) -> None:
-        connection.execute(statement)
+        reached.started = connection.scalar(statement)
 
     event.listen(engine.sync_engine, "begin", set_parameters)

@@ -52,14 +52,22 @@ async def connect_first(
     if len(hosts) == 1:
         return await connecting(conninfo, **arguments)
     attempts = _Attempts(connecting, conninfo, hosts)
-    timeout = float(arguments.get("connect_timeout") or _DEFAULT_TIMEOUT)
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(_timeout_of(arguments)):
             return await attempts.first()
     except TimeoutError:
         raise attempts.refusal or _timeout_error() from None
     finally:
         await attempts.cancel()
+
+
+def _timeout_of(arguments: Mapping[str, Any]) -> float | None:
+    # As libpq: zero and negative numbers mean no limit. It refuses other words at each attempt.
+    try:
+        seconds = float(arguments.get("connect_timeout") or _DEFAULT_TIMEOUT)
+    except ValueError:
+        return _DEFAULT_TIMEOUT
+    return seconds if seconds > 0 else None
 
 
 def _timeout_error() -> Exception:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import URL
 
+from authapi.storage.postgres.servers import SERVER
 from authapi.storage.postgres.url_parameters import environment_value
 
 _COMMON: Mapping[str, str] = {
@@ -78,7 +79,8 @@ class SessionParameters:
     def statement(self, server_version: int) -> str:
         """Returns a statement that sets our own parameters.
 
-        Its result has one row: the process id of the session, and the encoding of the database.
+        Its result has one row: the process id of the session, the encoding of the database, and
+        the value of `SERVER`.
         `server_version` is libpq's number, such as 180004 for version 18.4.
         """
         supported = {
@@ -92,7 +94,7 @@ class SessionParameters:
         ]
         return ", ".join(
             (
-                "SELECT pg_backend_pid(), current_setting('server_encoding')",
+                f"SELECT pg_backend_pid(), current_setting('server_encoding'), {SERVER}",
                 _DURABLE.format("false"),
                 *calls,
             )
@@ -101,14 +103,15 @@ class SessionParameters:
     def local_statement(self) -> str:
         """Returns a statement that sets our own parameters until the end of its transaction.
 
-        Those that only a session has, or that the connection itself negotiates, are left out.
+        Those that only a session has, or that the connection itself negotiates, are left out. The
+        first column of its result is the value of `SERVER`.
         """
         calls = [
             f"set_config('{name}', '{value}', true)"
             for name, value in self.own.items()
             if name not in _OF_SESSIONS
         ]
-        return ", ".join((f"SELECT {_DURABLE.format('true')}", *calls))
+        return ", ".join((f"SELECT {SERVER}, {_DURABLE.format('true')}", *calls))
 
     def url_statement(self) -> tuple[str, Sequence[str]] | None:
         """Returns a statement that sets the options of the URL, with the values to bind.
