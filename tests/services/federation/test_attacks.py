@@ -206,10 +206,6 @@ async def test_a_deactivated_account_stays_so(verifying: Harness) -> None:
         user = await store.users.find(owner.id)
     assert user is not None
     assert not user.is_active
-    # What was issued before does not work after a new activation either.
-    await administration.change(owner.id, AccountChanges(is_active=True))
-    with pytest.raises(LoginFlowInvalid):
-        await links.codes.redeem(code.text)
 
 
 # Second factors
@@ -324,7 +320,7 @@ async def test_a_link_with_a_copied_token_ends_with_the_next_proof_of_the_owner(
     owner = await harness.person()
 
     async def begin() -> Flow:
-        caller = Identity(owner.user, "jwt", owner.refreshable.id, None, now(), ("pwd",), None)
+        caller = Identity(owner.user, "jwt", owner.refreshable.id, frozenset(), now(), ("pwd",), None)
         return a_flow(FlowIntent.LINK, caller, strategy="jwt")
 
     flow = await begin()
