@@ -15,7 +15,6 @@ from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventFilter, EventType
 from authapi.domain.federation.flow import Flow, FlowIntent
 from authapi.domain.federation.person import Person
-from authapi.domain.identity import Identity
 from authapi.errors import (
     EmailNeeded,
     EmailTaken,
@@ -320,7 +319,7 @@ async def test_a_link_with_a_copied_token_ends_with_the_next_proof_of_the_owner(
     owner = await harness.person()
 
     async def begin() -> Flow:
-        caller = Identity(owner.user, "jwt", owner.refreshable.id, frozenset(), now(), ("pwd",), None)
+        caller = replace(owner.caller, strategy="jwt", session_id=owner.refreshable.id)
         return a_flow(FlowIntent.LINK, caller, strategy="jwt")
 
     flow = await begin()
