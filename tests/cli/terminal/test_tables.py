@@ -169,7 +169,8 @@ def test_json_has_the_names_and_times_of_the_api(run: Run) -> None:
         *("id", "email", "name", "username", "is_active", "is_superuser", "email_confirmed_at"),
         *("created_at", "updated_at", "locale", "roles"),
     }
-    assert user == json.loads(run("users", "show", "a@example.com", "--json").stdout)
+    shown = json.loads(run("users", "show", "a@example.com", "--json").stdout)
+    assert shown == {**user, "identities": []}
     assert user["created_at"].endswith("Z")
     assert "T" in user["created_at"]
     events = run("events", "list", "--type", "account_registered", "--json")
