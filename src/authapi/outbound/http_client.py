@@ -58,8 +58,8 @@ class HTTPClient:
 
     `timeout` bounds one request as a whole, and `max_bytes` the body of its response. Requests
     beyond `max_connections` wait for a connection; None means no limit. `accept` is the default of
-    the header Accept. Redirects are not followed, and each host name is resolved in a thread of its
-    own.
+    the header Accept. Redirects are not followed, cookies are not kept, and each host name is
+    resolved in a thread of its own.
     """
 
     def __init__(
@@ -146,7 +146,8 @@ class HTTPClient:
             raise
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
             raise ConnectionLost(type(error).__name__) from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            # UnicodeError: the host is no name of the DNS, such as `xn--a.example`.
             raise RequestFailed(type(error).__name__) from None
 
     async def _read(self, response: "httpx.Response") -> Response:
@@ -160,6 +161,8 @@ class HTTPClient:
         return Response(response.status_code, response.headers.get("cache-control", ""), body)
 
     def _create(self) -> "httpx.AsyncClient":
+        from http.cookiejar import CookieJar, DefaultCookiePolicy  # noqa: PLC0415  # as httpx does
+
         import httpx  # noqa: PLC0415
 
         return isolate_lookups(
@@ -167,6 +170,8 @@ class HTTPClient:
                 timeout=self._timeout,
                 verify=_tls_context(),
                 follow_redirects=False,
+                # A cookie of one request must not identify a person in the request of another.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 limits=httpx.Limits(max_connections=self._max_connections),
             )
         )
