@@ -39,6 +39,8 @@ class Response:
     status: int
     cache_control: str
     body: bytes = field(repr=False)
+    is_rate_limited: bool = False
+    """Whether the server refuses further requests for a while: 429, or 403 as GitHub does."""
 
     def document(self) -> Mapping[str, object]:
         """Parses the body. Raises RequestFailed unless it is a 200 with a JSON object."""
@@ -158,7 +160,12 @@ class HTTPClient:
             body += chunk
             if len(body) > self._max_bytes:
                 raise RequestFailed("too long")
-        return Response(response.status_code, response.headers.get("cache-control", ""), body)
+        return Response(
+            response.status_code,
+            response.headers.get("cache-control", ""),
+            body,
+            is_rate_limited=_is_rate_limited(response),
+        )
 
     def _create(self) -> "httpx.AsyncClient":
         from http.cookiejar import CookieJar, DefaultCookiePolicy  # noqa: PLC0415  # as httpx does
@@ -175,6 +182,13 @@ class HTTPClient:
                 limits=httpx.Limits(max_connections=self._max_connections),
             )
         )
+
+
+def _is_rate_limited(response: "httpx.Response") -> bool:
+    if response.status_code == 403:
+        headers = response.headers
+        return "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
+    return response.status_code == 429
 
 
 @cache

@@ -1,6 +1,7 @@
 """The registry of providers, and providers of applications."""
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -36,6 +37,18 @@ class Twin(Corp):
     """Has the name of another class."""
 
 
+class Titled(Corp):
+    name, title = "of-class", "Title of the class"
+
+
+class Named(Titled):
+    name = "named"
+
+
+class Exchange(Corp):
+    name = "exchange"
+
+
 class Nameless(Provider):
     issuer = "https://id.corp.example"
 
@@ -56,6 +69,28 @@ def test_names_titles_and_redirect_uris() -> None:
     for name in ("evil", "", "../acme", "Acme"):
         with pytest.raises(ProviderUnknown):
             found.redirect_uri(name)
+
+
+def test_mails_have_the_titles_of_buttons() -> None:
+    """Services know the settings, and not the providers."""
+    issuer = {"issuer": "https://id.example", "client_id": "x"}
+    given: dict[str, Any] = {
+        **dict.fromkeys(("google", "github", "naver", "kakao", "microsoft"), CLIENT),
+        "staff": CLIENT | {"type": "github"},
+        "my-corp": issuer,
+        "titled": issuer | {"title": "The Title"},
+        f"{HERE}:Corp": {"client_id": "x"},
+        f"{HERE}:Titled": {"client_id": "x"},
+        "named": {"title": "Named in the options"},
+        f"{HERE}:Named": {"client_id": "x"},
+        "second": {"client_id": "x", "type": f"{HERE}:Titled"},
+    }
+    settings = Settings.isolated(public_url="https://auth.example", providers=given)
+    titles = {name: it.title for name, it in Upstreams(settings).items()}
+    assert {name: settings.provider_title(name) for name in titles} == titles
+    assert titles["second"] == titles["of-class"] == "Title of the class"
+    assert titles["named"] == "Named in the options"
+    assert settings.provider_title("gone-away") == "Gone away"
 
 
 def test_the_redirect_uri_has_the_prefix_of_the_installation() -> None:
@@ -95,8 +130,9 @@ def test_no_providers() -> None:
         ({f"{HERE}:CLIENT": {}}, "is not a Provider"),
         ({f"{HERE}:OpenIDServer": {}}, "is not a Provider"),
         ({f"{HERE}:Nameless": {"client_id": "x"}}, "has no valid name"),
+        ({f"{HERE}:Exchange": {"client_id": "x"}}, "has no valid name"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_providers_that_are_refused(providers: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -146,10 +182,28 @@ async def test_a_provider_of_an_application(server: OpenIDServer) -> None:
     await found.aclose()
 
 
-@pytest.mark.parametrize("employee", [None, "", 42, ["E-42"], "x" * 256, "E\n42"], ids=repr)
+@pytest.mark.parametrize(
+    "employee", [None, "", 42, ["E-42"], "x" * 256, "E\n42", " ", "E-42 ", "\u3000E-42"], ids=repr
+)
 async def test_a_person_without_an_identifier(server: OpenIDServer, employee: object) -> None:
     server.claims["employee_id"] = employee
     found = upstreams_of(**{f"{HERE}:Corp": server.options()})
     with pytest.raises(ProviderAnswerRefused):
         await come_back(found.find("corp"))
+    await found.aclose()
+
+
+class Careless(Corp):
+    name = "careless"
+
+    def person(self, claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> Any:
+        return {"none": None, "text": "jane", "like": SimpleNamespace(**claims)}[claims["kind"]]
+
+
+@pytest.mark.parametrize("kind", ["none", "text", "like", "other"])
+async def test_a_class_that_returns_no_person(server: OpenIDServer, kind: str) -> None:
+    server.claims |= {"kind": kind, "issuer": server.url, "subject": "E-42"}
+    found = upstreams_of(**{f"{HERE}:Careless": server.options()})
+    with pytest.raises(ProviderAnswerRefused):
+        await come_back(found.find("careless"))
     await found.aclose()

@@ -7,11 +7,7 @@ from authapi.errors import ConfigurationError, ProviderUnknown
 from authapi.outbound.upstreams.provider import Provider
 from authapi.outbound.upstreams.remote import RemoteUpstream
 from authapi.settings import Settings
-from authapi.settings.federation.options import (
-    MAX_PROVIDER_NAME,
-    PROVIDER_NAME,
-    ProviderOptions,
-)
+from authapi.settings.federation.options import ProviderOptions, is_provider_name
 
 _OWN_MODULE = "authapi.outbound.upstreams"
 BUILT_IN: Mapping[str, str] = {
@@ -89,7 +85,7 @@ def _load(providers: Mapping[str, ProviderOptions]) -> Mapping[str, Provider]:
             continue
         else:
             kind, name = _load_class(options.type or (key if key in BUILT_IN else "openid")), key
-        if not PROVIDER_NAME.fullmatch(name) or len(name) > MAX_PROVIDER_NAME:
+        if not is_provider_name(name):
             raise ConfigurationError(f"AUTHAPI_PROVIDERS: {key} has no valid name")
         if name in loaded:
             raise ConfigurationError(f"AUTHAPI_PROVIDERS: two providers have the name {name}")

@@ -19,7 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
 from authapi.clock import now
 from authapi.domain.federation.flow import Callback, FlowIntent
 from authapi.domain.federation.person import Person
-from authapi.errors import ConfigurationError, ProviderAnswerRefused, ProviderRefused
+from authapi.errors import (
+    ConfigurationError,
+    ProviderAnswerRefused,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from authapi.outbound.upstreams.remote import RemoteUpstream
 from tests.outbound.upstreams.visits import REDIRECT_URI, come_back, flow_of, seconds, upstreams_of
 from tests.servers.openid import AUTHORIZE, CLIENT_ID, CLIENT_SECRET, TOKEN, USERINFO, OpenIDServer
@@ -338,6 +343,7 @@ def github_options(server: OpenIDServer, **changed: Any) -> dict[str, Any]:
     return {
         "client_id": CLIENT_ID,
         "client_secret": CLIENT_SECRET,
+        "issuer": "https://github.com/login/oauth",
         "authorization_url": server.url + AUTHORIZE,
         "token_url": server.url + TOKEN,
         "userinfo_url": server.url + USERINFO,
@@ -407,6 +413,46 @@ async def test_a_github_account_whose_address_is_not_shared(
     github.replies["/emails"] = reply
     person = await log_in(one("github", github_options(github)))
     assert (person.email, person.is_authoritative) == (None, False)
+
+
+@pytest.mark.parametrize("path", [USERINFO, "/emails"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply({"message": "API rate limit exceeded"}, 403, {"x-ratelimit-remaining": "0"}),
+        Reply({"message": "You have exceeded a secondary rate limit"}, 403, {"retry-after": "60"}),
+        Reply({"message": "Too many requests"}, 429),
+    ],
+    ids=["primary", "secondary", "429"],
+)
+async def test_a_rate_limit_of_github_is_an_outage(
+    github: OpenIDServer, path: str, reply: Reply
+) -> None:
+    """Otherwise the person would be taken for one without an address."""
+    github.replies[path] = reply
+    with pytest.raises(ProviderUnavailable):
+        await log_in(one("github", github_options(github)))
+
+
+def test_the_addresses_of_github_are_on_one_page() -> None:
+    found = one("github", {"client_id": "x", "client_secret": "y"}).provider
+    assert found.further_urls == {"emails": "https://api.github.com/user/emails?per_page=100"}
+
+
+@pytest.mark.parametrize("name", ["github", "naver"])
+def test_the_people_of_another_server_need_an_issuer(name: str) -> None:
+    """Its person 583231 is not that of github.com."""
+    options = {"client_id": "x", "client_secret": "y"}
+    other = options | {"type": name, "userinfo_url": "https://github.corp.example/api/v3/user"}
+    with pytest.raises(ConfigurationError) as caught:
+        one("corp", other)
+    assert str(caught.value) == (
+        "the provider corp needs the option issuer, a URL that stands for the server of its"
+        " userinfo_url"
+    )
+    assert one("corp", other | {"issuer": "https://github.corp.example"}).provider.issuer == (
+        "https://github.corp.example"
+    )
 
 
 async def test_an_error_of_github_has_the_status_200(github: OpenIDServer) -> None:
@@ -508,7 +554,7 @@ def naver(server: OpenIDServer) -> OpenIDServer:
 
 
 def naver_options(server: OpenIDServer) -> dict[str, Any]:
-    options = github_options(server)
+    options = github_options(server, issuer="https://nid.naver.com")
     del options["emails_url"]
     return options
 
@@ -527,6 +573,10 @@ async def test_naver(naver: OpenIDServer) -> None:
         {"resultcode": "024", "message": "Authentication failed"},
         {"resultcode": "00"},
         {"resultcode": "00", "response": {"id": ""}},
+        {"resultcode": "00", "response": {"id": " "}},
+        {"resultcode": "00", "response": {"id": " 32742776"}},
+        {"resultcode": "00", "response": {"id": "32742776\u00a0"}},
+        {"resultcode": 0, "response": {"id": "32742776"}},
         {"resultcode": "00", "response": {"id": 32742776}},
         {"resultcode": "00", "response": {"id": None}},
         {"resultcode": "00", "response": ["32742776"]},
@@ -535,7 +585,7 @@ async def test_naver(naver: OpenIDServer) -> None:
         {"response": {"id": "32742776"}},
         {},
     ],
-    ids=range(10),
+    ids=range(14),
 )
 async def test_answers_of_naver_that_are_refused(
     naver: OpenIDServer, userinfo: dict[str, Any]
