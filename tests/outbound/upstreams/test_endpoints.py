@@ -87,7 +87,7 @@ async def test_endpoints_of_the_metadata(monkeypatch: pytest.MonkeyPatch) -> Non
     ids=repr,
 )
 async def test_endpoints_that_are_refused(
-    monkeypatch: pytest.MonkeyPatch, name: str, url: object
+    monkeypatch: pytest.MonkeyPatch, name: str, url: Any
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
         await endpoints_of(monkeypatch, **{name: url})
@@ -98,7 +98,7 @@ async def test_endpoints_that_are_refused(
 @pytest.mark.parametrize("host", ["10.0.0.1", "keycloak.internal", "[fd00::1]"])
 async def test_an_issuer_in_a_private_network(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     issuer = f"https://{host}"
-    urls = {name: f"{issuer}/x" for name in METADATA if name != "issuer"}
+    urls: dict[str, Any] = {name: f"{issuer}/x" for name in METADATA if name != "issuer"}
     found = await endpoints_of(monkeypatch, issuer=issuer, **urls)
     assert found.token_url == f"{issuer}/x"
 

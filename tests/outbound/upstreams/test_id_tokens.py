@@ -272,7 +272,7 @@ async def test_headers_without_a_meaning(
     assert (await come_back(acme)).subject == SUBJECT
 
 
-CLAIMS = (
+CLAIMS: tuple[tuple[str, object, str], ...] = (
     ("aud", [[CLIENT_ID]], "aud"),
     ("aud", [], "aud"),
     ("aud", {CLIENT_ID: CLIENT_ID}, "aud"),
