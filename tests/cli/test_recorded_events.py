@@ -101,6 +101,8 @@ UNRECORDED: Mapping[str, str] = {
     "demo": "records the events of the lives that it invents, with their times (test_demo)",
     "events tail": "only reads, until it is interrupted (test_tailing)",
     "passwords calibrate": "opens no database",
+    "providers check": "opens no database",
+    "providers list": "opens no database",
     "prune": "removes rows, as the running service does without an event",
     "secret new": "opens no database",
     "serve": "records what requests and jobs change",

@@ -24,8 +24,10 @@ from pydantic import SecretStr
 import authapi
 from authapi import AuthAPI, Settings, User, current_user
 from authapi.clock import now
+from authapi.crypto.ids import new_id
 from authapi.domain.email_address import parse_email
 from authapi.domain.email_token import Purpose
+from authapi.domain.federation.person import LinkedIdentity
 from authapi.errors import SecondFactorRequired
 from authapi.services.accounts.importing.importer import AccountImporter
 from authapi.services.logins.complete import Logins, PendingLogin
@@ -33,6 +35,7 @@ from authapi.testing import PASSWORD, Client, client
 from tests.second_factors import SecondFactors, add_second_factors, insert_passkey
 from tests.services.authenticators import proved_password
 from tests.soft_authenticator import VERIFIED, SoftAuthenticator
+from tests.web.federation.visits import ORIGIN, PROVIDERS, FakeUpstreams, Visitor, person
 from tests.web.logins import sign_in
 
 PACKAGE = Path(authapi.__file__).parent
@@ -54,6 +57,8 @@ MAKERS: Mapping[str, Mapping[str, set[str]]] = {
             *("auth.log_in", "basic, after wrong passwords", "page", "page, second step"),
             "page, sign up",
         },
+        "services/federation/arrivals.py:Arrivals._proved": {"provider"},
+        "services/federation/codes.py:LoginCodes.redeem": {"provider, code"},
         # A passkey is two factors, so nothing else is asked for: only if it has verified its user.
         "services/logins/passkeys.py:PasskeyLogins.authenticate": {
             *("passkey without its user", "passkey of another account", "passkey in a frame"),
@@ -62,13 +67,13 @@ MAKERS: Mapping[str, Mapping[str, set[str]]] = {
     },
     "Login": {
         # Called by Logins.prove_second_factor and LoginEnrolment.
-        "services/logins/complete.py:complete_ticket": {
+        "services/logins/complete.py:Logins.complete_ticket": {
             *("login session", "login token", "login jwt", "enrolment"),
             "enrolment begun before the factor",
             *("passkey enrolment", "passkey enrolment begun before the factor"),
             "page, enrolment",
         },
-        "services/logins/complete.py:_login": {"basic", "password grant", "auth.log_in"},
+        "services/logins/complete.py:Logins._login": {"basic", "password grant", "auth.log_in"},
     },
     "Identity": {
         "services/sessions/service.py:Sessions._identity": {"login session", "login jwt"},
@@ -77,6 +82,8 @@ MAKERS: Mapping[str, Mapping[str, set[str]]] = {
         "cli/accounts/tokens.py:create.work": set(),
         # Callers of other issuers, whose tokens their issuer has answered for.
         "verify/claims.py:ClaimsReader._read_identity": set(),
+        # Ends a link that a bearer token has begun: the identity authenticates no request.
+        "services/federation/owners.py:owner_of": set(),
         # For tests of applications.
         "testing/acting.py:_let_act.acting_authenticate": set(),
         "testing/strategy_harness.py:RecordingStrategy.authenticate": set(),
@@ -371,6 +378,50 @@ def in_a_frame(passkey: SoftAuthenticator) -> None:
     passkey.client_data["crossOrigin"] = True
 
 
+async def linked_to_alice(scene: Scene) -> Visitor:
+    """A browser of a person at a provider who is linked to the account."""
+    who = person()
+    linked = LinkedIdentity(
+        id=new_id(),
+        user_id=scene.alice.user.id,
+        provider=who.provider,
+        issuer=who.issuer,
+        subject=who.subject,
+        email=who.email,
+        email_verified=True,
+        name=who.name,
+        created_at=now(),
+        last_login_at=None,
+    )
+    async with scene.api.services.database.transaction() as store:
+        await store.users.lock(scene.alice.user.id)
+        assert await store.identities.add(linked, auth_context=None)
+    upstreams = FakeUpstreams()
+    scene.auth.runtime.upstreams = upstreams
+    return Visitor(scene.api, upstreams)
+
+
+async def by_provider(scene: Scene) -> None:
+    """A login at a provider, which says that it asked for a second factor but is not trusted."""
+    visitor = await linked_to_alice(scene)
+    answer = await visitor.log_in(person(claims={"amr": ["mfa"]}), remember=True)
+    assert answer.headers["location"] == "../../../account/sign-in/second"
+    scene.answers.append(answer)
+
+
+async def by_code_of_provider(scene: Scene) -> None:
+    """The code of a login at a provider is no credential."""
+    visitor = await linked_to_alice(scene)
+    for strategy in ("token", "jwt"):
+        answer = await visitor.log_in(person(), **{"continue": "/in", "strategy": strategy})
+        scene.answers.append(answer)
+        code = answer.headers["location"].partition("#code=")[2]
+        refused = await scene.post("/login/with/exchange", json={"code": code})
+        assert refused.json()["code"] == "second_factor_required"
+        headers = {"authorization": f"Bearer {code}"}
+        assert (await scene.get("/me", headers=headers)).status_code == 401
+
+
 async def by_passkey_of_a_page(scene: Scene) -> None:
     """The page to sign in takes a passkey as the API does."""
     passkey = SoftAuthenticator()
@@ -537,6 +588,8 @@ WAYS: Mapping[str, Callable[[Scene], Awaitable[None]]] = {
     "page, enrolment": by_enrolment_of_a_page,
     "page, links": by_links_of_pages,
     "page, token": by_token_of_a_page,
+    "provider": by_provider,
+    "provider, code": by_code_of_provider,
     "passkey without its user": lambda scene: by_passkey(scene, without_user),
     "passkey of another account": lambda scene: by_passkey(scene, of_another_account),
     "passkey in a frame": lambda scene: by_passkey(scene, in_a_frame),
@@ -557,6 +610,8 @@ async def scene_on(url: str, mails: Path) -> AsyncIterator[Scene]:
         jwt_audiences=(OTHER_SERVICE,),
         password_grant="on",
         mail_url=SecretStr(f"folder:{mails}"),
+        providers=PROVIDERS,
+        public_url=ORIGIN,
     )
     auth = AuthAPI(settings)
     app = FastAPI(lifespan=auth.lifespan)

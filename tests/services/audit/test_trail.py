@@ -33,6 +33,7 @@ from tests.profiles import application, running
 from tests.second_factors import add_second_factors, insert_passkey
 from tests.soft_authenticator import VERIFIED, SoftAuthenticator
 from tests.tables import events as event_rows
+from tests.web.federation.visits import person, settings_with_providers, state_of, visiting
 
 AGENT = "a browser/1.0"
 OTHER = "another horse, another battery"
@@ -678,6 +679,35 @@ async def test_an_invitation(api: Client, watch: EventWatcher) -> None:
     response = await api.post("/invitation/accept", json=body)
     found = await watch.one(EventType.INVITATION_ACCEPTED, response)
     assert found["user_id"] == bob.id
+
+
+async def test_people_at_providers(sqlite_url: str) -> None:
+    async with visiting(settings_with_providers(sqlite_url)) as visitor:
+        api = visitor.api
+        user = await api.create_user("person1@example.com")
+        refused = await visitor.log_in(person())
+        assert "link-required" in refused.headers["location"]
+        await api.login(user)
+        begun = await api.post("/me/identities/acme", json={"continue": "/in"})
+        await visitor.come_back(state_of(begun.json()["url"]), person())
+        [linked] = (await api.get("/me/identities")).json()
+        assert (await api.delete(f"/me/identities/{linked['id']}")).status_code == 204
+        kinds = {
+            EventType.FEDERATED_LOGIN_REFUSED,
+            EventType.IDENTITY_LINKED,
+            EventType.IDENTITY_UNLINKED,
+        }
+        found = [row for row in await rows(api) if row["type"] in kinds]
+    assert [(row["type"], row["outcome"], row["detail"]) for row in found] == [
+        (
+            EventType.FEDERATED_LOGIN_REFUSED,
+            "refused",
+            {"provider": "acme", "reason": "link_required"},
+        ),
+        (EventType.IDENTITY_LINKED, "success", {"provider": "acme"}),
+        (EventType.IDENTITY_UNLINKED, "success", {"provider": "acme", "sessions": 0}),
+    ]
+    assert [row["user_id"] for row in found] == [None, user.id, user.id]
 
 
 async def test_what_follows_a_restore(api: Client, alice: User, watch: EventWatcher) -> None:

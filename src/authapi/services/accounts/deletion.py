@@ -70,7 +70,6 @@ async def delete_account(
     await store.email_tokens.delete_for_user(user.id)
     if user.mfa:  # in the order of locks: the foreign keys would delete them last
         await remove_all_factors(store, user)
-    await store.identities.remove_all(user.id)
     await store.users.delete(user.id)
     if settings.deleted_events == "anonymise":
         await store.events.anonymise(user.id)

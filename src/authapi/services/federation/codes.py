@@ -5,7 +5,6 @@ sealed: the database has nothing of it until it is used. It is no credential: th
 after a password, with the second factor that the account asks for.
 """
 
-import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from authapi.clock import now
+from authapi.crypto import base64url
 from authapi.crypto.encryption import Cipher
 from authapi.domain.federation.proof import FederatedProof
 from authapi.errors import DecryptionFailed, LoginFlowInvalid
@@ -83,7 +83,7 @@ class LoginCodes:
             "expires_at": expires_at.isoformat(),
         }
         sealed = self._cipher().encrypt(json.dumps(members).encode(), context=_CONTEXT)
-        return IssuedCode(base64.urlsafe_b64encode(sealed).decode().rstrip("="), expires_at)
+        return IssuedCode(base64url.encode(sealed), expires_at)
 
     async def redeem(self, code: str) -> RedeemedCode:
         """Returns the login of a code. The code is used up as a flow is.
@@ -119,7 +119,7 @@ class LoginCodes:
         if len(code) > _MAX_CODE:
             raise LoginFlowInvalid
         try:
-            sealed = base64.b64decode(code + "=" * (-len(code) % 4), b"-_", validate=True)
+            sealed = base64url.decode(code)
             members: dict[str, Any] = json.loads(self._cipher().decrypt(sealed, context=_CONTEXT))
         except (DecryptionFailed, ValueError):
             raise LoginFlowInvalid from None

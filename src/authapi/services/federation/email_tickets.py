@@ -7,7 +7,6 @@ reads the mail. Neither is enough alone: an attacker could enter the address of 
 follows the link.
 """
 
-import base64
 import json
 import zlib
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from authapi.clock import now
+from authapi.crypto import base64url
 from authapi.crypto.encryption import Cipher
 from authapi.domain.federation.flow import Flow
 from authapi.domain.federation.person import NO_CLAIMS, Person
@@ -63,7 +63,7 @@ class EmailTickets:
             "expires_at": expires_at.isoformat(),
         }
         sealed = self._cipher().encrypt(_packed(members), context=_CONTEXT)
-        text = base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+        text = base64url.encode(sealed)
         return EmailNeeded(ticket=text, expires_at=expires_at)
 
     def open(self, ticket: str) -> OpenedTicket:
@@ -71,7 +71,7 @@ class EmailTickets:
         if len(ticket) > _MAX_TICKET:
             raise LoginExpired
         try:
-            sealed = base64.b64decode(ticket + "=" * (-len(ticket) % 4), b"-_", validate=True)
+            sealed = base64url.decode(ticket)
             plaintext = self._cipher().decrypt(sealed, context=_CONTEXT)
         except (DecryptionFailed, ValueError):
             raise LoginExpired from None
