@@ -7,10 +7,14 @@ import unicodedata
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from authapi import Settings, create_app
+from authapi.clock import now
+from authapi.crypto.ids import new_id
+from authapi.domain.federation.person import LinkedIdentity
 from authapi.testing import client
 from tests.cli.conftest import Result, Run, failed_with_one_line
 
@@ -251,3 +255,52 @@ def test_accounts_get_own_columns(run: Run, tmp_path: Path) -> None:
 def test_own_columns_need_their_application(run: Run) -> None:
     done = run("users", "create", ALICE, "--profile", "{}", text=PASSWORD)
     assert "--profile needs an application with own columns" in failed_with_one_line(done)
+
+
+def test_show_tells_who_may_log_in_at_providers(
+    run: Run, tmp_path: Path, people: dict[str, dict[str, Any]]
+) -> None:
+    def identities() -> str:
+        done = run("users", "show", ALICE)
+        assert done.returncode == 0, done.stderr
+        [line] = [line for line in done.stdout.splitlines() if line.startswith("identities")]
+        return line.removeprefix("identities").strip()
+
+    async def link() -> None:
+        async with (
+            client(create_app(Settings(data_dir=tmp_path / "data"))) as api,
+            api.services.database.transaction() as store,
+        ):
+            for provider, subject, email in (
+                ("acme", "1", "ada@id.example"),
+                ("github", "1234", None),
+                ("corp", "right\u202eleft", None),
+            ):
+                linked = LinkedIdentity(
+                    id=new_id(),
+                    user_id=UUID(people["alice"]["id"]),
+                    provider=provider,
+                    issuer=f"https://{provider}.example",
+                    subject=subject,
+                    email=email,
+                    email_verified=False,
+                    name=None,
+                    created_at=now(),
+                    last_login_at=None,
+                )
+                await store.identities.add(linked, auth_context=None)
+
+    assert identities() == "-"
+    asyncio.run(link())
+    shown = identities()
+    assert sorted(shown.split(", ")) == [
+        "acme ada@id.example",
+        "corp right?left",
+        "github 1234",
+    ]
+    found = json.loads(run("users", "show", ALICE, "--json").stdout)["identities"]
+    assert {(it["provider"], it["email"], it["subject"]) for it in found} == {
+        ("acme", "ada@id.example", "1"),
+        ("github", None, "1234"),
+        ("corp", None, "right\u202eleft"),
+    }

@@ -102,7 +102,11 @@ async def test_a_link_is_a_way_in_that_ends_with_its_sessions(harness: Harness) 
         told[kind] = event.detail
     assert told == {
         EventType.IDENTITY_LINKED: {"provider": "acme"},
-        EventType.IDENTITY_UNLINKED: {"provider": "acme", "sessions": 1},
+        EventType.IDENTITY_UNLINKED: {
+            "provider": "acme",
+            "identity_id": str(linked.id),
+            "sessions": 1,
+        },
     }
 
 

@@ -27,6 +27,7 @@ import sqlalchemy as sa
 
 from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash, hash_secret
+from authapi.domain.federation.person import LinkedIdentity
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
@@ -222,6 +223,43 @@ async def test_a_session_that_one_process_ends_is_rejected_by_all(
             with pytest.raises(InvalidCredential) if name in REPLACES else nullcontext():
                 assert await identify(services, caller) is None, name
             assert await identify(services, bystander) is not None, name
+
+
+async def test_a_session_that_began_with_an_unlinked_identity_is_rejected_by_all(
+    here: Services, there: Services
+) -> None:
+    caller = await log_in(here)
+    linked = LinkedIdentity(
+        id=new_id(),
+        user_id=caller.user.id,
+        provider="acme",
+        issuer="https://id.acme.example",
+        subject=new_id().hex,
+        email=None,
+        email_verified=False,
+        name=None,
+        created_at=datetime.now(UTC),
+        last_login_at=None,
+    )
+    async with here.database.transaction() as store:
+        await store.identities.add(linked, auth_context=None)
+        await store.identities.mark_session(caller.session.id, linked.id)
+        row = await store.users.find_credentials(caller.user.id)
+    assert row is not None
+    secret = hash_secret("of a password")
+    login = Login(row.user, row.version, datetime.now(UTC), ("pwd",))
+    session = await here.sessions.create(
+        login, SessionKind.SESSION, lifetime=Lifetime(DAY), secret=secret
+    )
+    other = Caller(row.user, session, secret)
+    await wait_until_cached(here, caller, other)
+    await wait_until_cached(there, caller, other)
+    await here.federation.links.unlink_as_administrator(caller.user.id, linked.id, actor=None)
+    assert cached(here, caller) is None
+    await wait_for_notice(there, lambda: cached(there, caller) is None)
+    for services in (here, there):
+        assert await identify(services, caller) is None
+        assert await identify(services, other) is not None
 
 
 async def test_a_user_changed_by_one_process_is_the_changed_user_in_all(

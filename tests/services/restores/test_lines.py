@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -52,6 +53,26 @@ def test_a_journal_of_webhooks_is_read(tmp_path: Path) -> None:
     bodies.append(_body(TEST, AT, {"event_id": str(USER)}))
     path.write_text("\n".join([*bodies, "", bodies[0]]))
     assert read_events(path, since=AT) == ([recorded(event) for event in EVENTS], [])
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "webhook"])
+def test_an_unlinked_identity_is_named(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "events"
+    named = an_event(1, EventType.IDENTITY_UNLINKED)
+    named = replace(named, detail={"provider": "acme", "identity_id": str(SESSION)})
+    unnamed = replace(an_event(2, EventType.IDENTITY_UNLINKED), detail={"identity_id": "1"})
+    if form == "webhook":
+        bodies = [_body(it.type.value, it.at, _data(it)) for it in (named, unnamed)]
+        path.write_text("\n".join(bodies))
+    else:
+        chosen = EVENT_FILE_FORMATS[form]
+        text = chosen.head + chosen.write([named, unnamed])
+        path.write_text(text, encoding="utf-8", newline="")
+    found, bad = read_events(path, since=AT)
+    # The body of a webhook has no detail.
+    expected = None if form == "webhook" else SESSION
+    assert [event.identity_id for event in found] == [expected, None]
+    assert bad == []
 
 
 GOOD = json.loads(EVENT_FILE_FORMATS["jsonl"].write(EVENTS[:1]))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,9 +11,11 @@ import pytest
 from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.domain.events import EventFilter, EventType
+from authapi.domain.federation.flow import FlowIntent
 from authapi.errors import StorageUnavailable
 from authapi.services.restores import EventReplay, RecordedEvent, Replayed
 from authapi.services.restores.reapplying import BY_HAND, REAPPLIED
+from tests.services.federated_people import a_flow, a_person, log_in
 from tests.services.operations import Harness, open_harness
 
 
@@ -36,6 +39,40 @@ async def run(harness: Harness, *events: RecordedEvent) -> Replayed:
 
 def test_no_event_is_both_repeated_and_left_to_the_operator() -> None:
     assert not REAPPLIED & BY_HAND
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_an_unlinked_identity_is_unlinked_again(harness: Harness, is_named: bool) -> None:
+    one, two = await harness.person(), await harness.person()
+    links = harness.services.federation.links
+    linked = []
+    for owner in (one, one, two):
+        flow = a_flow(FlowIntent.LINK, owner.caller)
+        linked.append(await links.link(a_person(), flow, owner.caller))
+    person = replace(
+        a_person(), provider=linked[0].provider, issuer=linked[0].issuer, subject=linked[0].subject
+    )
+    session = await log_in(harness.services, person)
+    event = an_event(EventType.IDENTITY_UNLINKED, one.id)
+    if is_named:
+        event = replace(event, identity_id=linked[0].id)
+    # An identity that was linked after the event stays.
+    async with harness.services.database.transaction() as store:
+        later = replace(
+            linked[0], id=new_id(), subject="later", created_at=event.at + timedelta(seconds=1)
+        )
+        await store.identities.add(later, auth_context=None)
+    result = await run(harness, event)
+    assert result.applied == Counter({EventType.IDENTITY_UNLINKED: 1})
+    left = {found.id for found in await links.list_of(one.id)}
+    assert left == ({linked[1].id, later.id} if is_named else {later.id})
+    assert [found.id for found in await links.list_of(two.id)] == [linked[2].id]
+    live = {found.id for found in await harness.services.sessions.list_for_user(one.id)}
+    assert session.id not in live
+    assert one.session_id in live
+    again = await run(harness, replace(event, id=new_id(), identity_id=linked[2].id))
+    assert again.applied.total() == 1
+    assert len(await links.list_of(two.id)) == 1, "an event of one account unlinks no other one"
 
 
 async def test_the_last_superuser_stays_and_is_reported(harness: Harness) -> None:

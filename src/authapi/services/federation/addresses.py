@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from authapi.domain.email_address import EmailAddress
 from authapi.domain.email_token import Purpose
-from authapi.errors import LinkRequired, RegistrationClosed
+from authapi.errors import RegistrationClosed
 from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.federation.arrivals import Arrivals
 from authapi.services.federation.email_tickets import EmailTickets, OpenedTicket
 from authapi.services.federation.once import used_text
+from authapi.services.federation.people import checked
 from authapi.services.federation.sign_up import FederatedSignUp
 from authapi.services.logins.proved import Proved
 from authapi.settings import Settings
@@ -95,14 +96,14 @@ class FederatedAddresses:
         """
         opened = self._open(ticket)
         once = used_text(opened.state, opened.expires_at)
-        person = opened.person
+        person = checked(opened.person)  # a second factor may be too old by now
         await self._email_tokens.peek(token, Purpose.CONFIRM)
         await self._sign_up.check_allowed(person, None, request=request)
         async with self._database.transaction() as store:
             redeemed = await self._email_tokens.redeem(store, token, Purpose.CONFIRM)
             user = redeemed.user
             if user.email_confirmed_at is not None:
-                raise LinkRequired(methods=("password",))
+                raise self._arrivals.link_required()
             provisioned = await self._sign_up.transfer(store, user, person)
         return _continued(opened, self._arrivals.proved(provisioned, person, once))
 

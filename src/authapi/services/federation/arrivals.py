@@ -20,6 +20,7 @@ from authapi.errors import (
     IdentityTaken,
     InvalidCredentials,
     LinkRequired,
+    ProviderAnswerRefused,
     RegistrationClosed,
     Unavailable,
 )
@@ -97,11 +98,16 @@ class Arrivals:
         own columns of the application. Each refusal is recorded as an event.
         """
         check_flow(flow, FlowIntent.LOGIN, person)
-        known = checked(person)
-        arrival = _Arrival(known, flow.strategy, once_of(flow), auth_time_of(known), request)
         try:
+            known = checked(person)
+            arrival = _Arrival(known, flow.strategy, once_of(flow), auth_time_of(known), request)
             return await self._account(arrival, flow)
-        except (InvalidCredentials, LinkRequired, RegistrationClosed) as refusal:
+        except (
+            InvalidCredentials,
+            LinkRequired,
+            ProviderAnswerRefused,
+            RegistrationClosed,
+        ) as refusal:
             await self.record_refusal(
                 person.provider, refusal.code, strategy=flow.strategy, user_id=None
             )
@@ -121,12 +127,14 @@ class Arrivals:
         The address is not confirmed. Raises LinkRequired if an account has the address, and
         otherwise as `arrive`.
         """
+        person = checked(person)  # a second factor may be too old by now
         arrival = _Arrival(person, strategy, once, auth_time_of(person), request)
         for _ in range(_MAX_ROUNDS):
             row = await self._with_address(email)
             if (linked := await self._linked(arrival)) is not None:
                 return linked
             if row is not None:
+                await self._sign_up.count()  # of attempts to find addresses that have an account
                 await self._want_link(arrival, row.user)
             created = await self._create(arrival, email, is_confirmed=False)
             if created is not None:
@@ -178,6 +186,8 @@ class Arrivals:
                 case End.REFUSED:
                     raise InvalidCredentials
                 case End.LINK_REQUIRED if row is not None:
+                    if not person.is_authoritative:
+                        await self._sign_up.count()  # a person may try many addresses
                     await self._want_link(arrival, row.user)
                 case End.EMAIL_NEEDED:
                     await self._sign_up.check_allowed(person, None, request=arrival.request)
@@ -239,7 +249,7 @@ class Arrivals:
             if await self._with_address(email) is not None:
                 return None
             # Another account can revert to the address: for a new one it is taken.
-            raise self._link_required() from None
+            raise self.link_required() from None
         return self._of(arrival, created)
 
     def _of(self, arrival: _Arrival, provisioned: Provisioned) -> Proved:
@@ -266,9 +276,10 @@ class Arrivals:
                         provider = self._settings.provider_title(arrival.person.provider)
                         await self._mail.queue(store, kind, row.user, provider=provider)
                         allowance.is_used = True
-        raise self._link_required()
+        raise self.link_required()
 
-    def _link_required(self) -> LinkRequired:
+    def link_required(self) -> LinkRequired:
+        """Returns the refusal of a person whose address is that of an account."""
         passkey = ("passkey",) if self._settings.passkeys == "on" else ()
         mail = ("password_reset",) if self._settings.sends_mail else ()
         return LinkRequired(methods=("password", *passkey, *mail))

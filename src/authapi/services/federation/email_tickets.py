@@ -24,7 +24,7 @@ from authapi.errors import DecryptionFailed, EmailNeeded, LoginExpired
 TICKET_USE = "federation tickets 1"
 """The use of the cipher of tickets, which gives it a key of its own."""
 LIFETIME = timedelta(hours=1)
-"""How long a ticket works: a mail may take a while."""
+"""How long a ticket works after the beginning of its flow: a mail may take a while."""
 _CONTEXT = "email ticket"
 _MAX_CLAIMS = 1500
 """Of the compressed claims of a person in a ticket, in bytes: a cookie has room for 4096."""
@@ -53,7 +53,8 @@ class EmailTickets:
 
     def needed(self, person: Person, flow: Flow) -> EmailNeeded:
         """Returns the refusal with a ticket for this login."""
-        expires_at = now() + LIFETIME
+        # Of the flow: all its tickets, of which one can be used, end at the same time.
+        expires_at = flow.began_at + LIFETIME
         members = {
             "person": person_as_json(_bounded(person)),
             "strategy": flow.strategy,

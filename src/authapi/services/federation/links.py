@@ -240,6 +240,7 @@ class IdentityLinks:
             strategy=None if by is None else by.strategy,
             actor=actor,
             provider=found.provider,
+            identity_id=str(found.id),
             sessions=ended,
         )
         await self._write_to(store, user, MailKind.IDENTITY_UNLINKED, found.provider)

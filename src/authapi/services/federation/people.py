@@ -14,20 +14,34 @@ _MAX_NAME = 200
 _MAX_EMAIL = 254
 _MAX_MFA_AGE = timedelta(hours=12)
 """How long ago a second factor at a provider may be."""
+_LEEWAY = timedelta(seconds=60)
+"""How much the clock of a provider may be ahead."""
 
 
 def checked(person: Person) -> Person:
     """Returns `person` with a second factor only if it was proved within the last 12 hours.
 
-    Raises ProviderAnswerRefused if the issuer or the subject is no single line of text, which
-    databases may compare in different ways.
+    The name and the address are those to show, so that all of it can be kept. Raises
+    ProviderAnswerRefused if the issuer or the subject is no single line of text, which databases
+    may compare in different ways.
     """
     for text in (person.issuer, person.subject):
         if not is_single_line(text):
             raise ProviderAnswerRefused("identifier")
-    at = person.auth_time
-    is_recent = at is not None and now() - at < _MAX_MFA_AGE
-    return replace(person, has_proved_mfa=person.has_proved_mfa and is_recent)
+    email = told_email(person)
+    return replace(
+        person,
+        email=email,
+        email_verified=person.email_verified and email is not None,
+        is_authoritative=person.is_authoritative and email is not None,
+        name=shown_name(person),
+        has_proved_mfa=person.has_proved_mfa and is_recent(person, _MAX_MFA_AGE),
+    )
+
+
+def is_recent(person: Person, max_age: timedelta) -> bool:
+    """Whether the provider says that a person has authenticated within the last `max_age`."""
+    return person.auth_time is not None and -_LEEWAY <= now() - person.auth_time <= max_age
 
 
 def auth_time_of(person: Person) -> datetime:

@@ -14,7 +14,7 @@ from authapi.errors import LoginFlowInvalid, NotFound, ProviderAnswerRefused
 from authapi.services.audit import Audit
 from authapi.services.factors.step_up import record_second_factor
 from authapi.services.federation.once import check_flow, once_of
-from authapi.services.federation.people import checked
+from authapi.services.federation.people import checked, is_recent
 from authapi.services.revalidation import require_live_session
 from authapi.storage import Database
 from authapi.storage.database import retry_on_conflict
@@ -53,7 +53,7 @@ class FederatedStepUp:
         check_flow(flow, FlowIntent.STEP_UP, person, identity)
         person = checked(person)
         at = person.auth_time
-        if at is None or now() - at > _MAX_AGE:
+        if at is None or not is_recent(person, _MAX_AGE):
             await self._refuse(person, identity, "stale")
         elif not await self._is_linked(person, identity):
             await self._refuse(person, identity, "other_person")

@@ -35,6 +35,8 @@ class RecordedEvent:
     type: EventType
     user_id: UUID | None
     session_id: UUID | None
+    identity_id: UUID | None = None
+    """The identity at a provider that was unlinked; None if the event does not name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ def _event(line: object) -> RecordedEvent | None:
         type=_type(line.get("type")),
         user_id=_optional_id(line, "user_id"),
         session_id=_optional_id(line, "session_id"),
+        identity_id=_identity_id(line.get("detail")),
     )
 
 
@@ -170,6 +173,16 @@ def _required_id(line: Mapping[str, object], name: str) -> UUID:
 
 def _optional_id(line: Mapping[str, object], name: str) -> UUID | None:
     return _required_id(line, name) if line.get(name) not in (None, "") else None
+
+
+def _identity_id(detail: object) -> UUID | None:
+    """Returns the identity that a detail names, an object or its text in a cell of a CSV file."""
+    if isinstance(detail, str):
+        try:
+            detail = strict_json.loads(detail.encode(), max_depth=_MAX_DEPTH)
+        except ValueError:
+            return None
+    return read_uuid(detail.get("identity_id")) if isinstance(detail, Mapping) else None
 
 
 def _time(value: object) -> datetime:

@@ -50,6 +50,7 @@ REAPPLIED = frozenset(
         *_NEW_PASSWORD,
         *_UNDONE_BY,
         EventType.SESSIONS_ENDED,
+        EventType.IDENTITY_UNLINKED,
         EventType.ACCOUNT_DELETED,
     }
 )
@@ -113,8 +114,9 @@ class EventReplay:
 
         Ends of a session end it. `sessions_ended` ends all sessions and tokens that the account had
         then. After a change of the password, the account has none until its owner chooses one with
-        a mailed link, or an operator sets it. The other events take away what they took away. The
-        hooks of the application run for each event, and may refuse it.
+        a mailed link, or an operator sets it. `identity_unlinked` unlinks the identity, or all that
+        the account had then if the event does not name it. The other events take away what they
+        took away. The hooks of the application run for each event, and may refuse it.
 
         Raises StorageUnavailable if the database does not answer: what was repeated until then
         stays, and another run goes on.
@@ -192,6 +194,8 @@ class EventReplay:
                 # A session may have a scope that it got from the rank. All end, and not only those
                 # that introspect, as after a change by an operator: an export names none.
                 await store.sessions.end_all(user.id)
+        elif kind is EventType.IDENTITY_UNLINKED:
+            await _unlink(store, event, user)
         elif kind is EventType.SESSIONS_ENDED or is_undone:
             await store.ends.end([user.id], before=event.at, keep_tokens=False)
         else:
@@ -205,6 +209,17 @@ class EventReplay:
             await store.login_tickets.end_all(user.id)
             if kind is EventType.ACCOUNT_DEACTIVATED and user.is_active:
                 await store.users.set_active(user.id, False, at=at)
+
+
+async def _unlink(store: Store, event: RecordedEvent, user: User) -> None:
+    for linked in await store.identities.list_for_user(user.id):
+        is_meant = event.identity_id == linked.id
+        # A change of address that was reverted has unlinked several at once.
+        is_older = event.identity_id is None and linked.created_at <= event.at
+        if is_meant or is_older:
+            await store.identities.end_sessions(user.id, linked.id)
+            await store.login_tickets.end_all(user.id)
+            await store.identities.remove(user.id, linked.id)
 
 
 def _count(result: Replayed, event: RecordedEvent, outcome: str) -> None:
