@@ -108,6 +108,24 @@ def test_two_entries_of_one_type() -> None:
     assert found.find("staff").title == "Staff"
 
 
+def test_two_providers_with_one_issuer() -> None:
+    """They are two clients of one provider, unless an API of its own says who a person is."""
+    issuer = "https://id.acme.example"
+    client = {"client_id": "x", "issuer": issuer}
+    both = upstreams_of(one=client, two=client | {"client_id": "y"})
+    assert [it.provider.issuer for it in both.values()] == [issuer] * 2
+    assert len(upstreams_of(github=CLIENT, staff=CLIENT | {"type": "github"})) == 2
+    other = CLIENT | {"type": "github", "userinfo_url": "https://github.corp.example/user"}
+    for given in (
+        {"github": CLIENT, "corp": other | {"issuer": "https://github.com/login/oauth"}},
+        {"acme": client, "corp": other | {"issuer": issuer}},
+        {"one": CLIENT | {"type": "naver", "issuer": issuer},
+         "two": CLIENT | {"type": "github", "issuer": issuer}},
+    ):  # fmt: skip
+        with pytest.raises(ConfigurationError, match="have one issuer"):
+            upstreams_of(**given)
+
+
 def test_no_providers() -> None:
     assert dict(upstreams_of()) == {}
 
