@@ -1,6 +1,7 @@
 """The registry of providers, and providers of applications."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -215,13 +216,31 @@ class Careless(Corp):
     name = "careless"
 
     def person(self, claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> Any:
-        return {"none": None, "text": "jane", "like": SimpleNamespace(**claims)}[claims["kind"]]
+        found = super().person(claims | {"employee_id": "E-42"}, userinfo)
+        return {
+            "none": None,
+            "text": "jane",
+            "like": SimpleNamespace(**claims),
+            "claims": replace(found, claims=["x"]),  # type: ignore[arg-type]
+            "user": found,
+        }[claims["kind"]]
+
+    def name_of(self, user: str) -> str | None:
+        return str(user.split("=")[1])
 
 
-@pytest.mark.parametrize("kind", ["none", "text", "like", "other"])
+@pytest.mark.parametrize("kind", ["none", "text", "like", "claims", "other"])
 async def test_a_class_that_returns_no_person(server: OpenIDServer, kind: str) -> None:
     server.claims |= {"kind": kind, "issuer": server.url, "subject": "E-42"}
     found = upstreams_of(**{f"{HERE}:Careless": server.options()})
     with pytest.raises(ProviderAnswerRefused):
         await come_back(found.find("careless"))
+    await found.aclose()
+
+
+async def test_a_class_that_cannot_read_what_a_browser_sends(server: OpenIDServer) -> None:
+    server.claims |= {"kind": "user", "name": None}
+    found = upstreams_of(**{f"{HERE}:Careless": server.options()})
+    assert (await come_back(found.find("careless"), user="name=Jane")).name == "Jane"
+    assert (await come_back(found.find("careless"), user="{}")).name is None
     await found.aclose()

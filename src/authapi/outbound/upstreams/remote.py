@@ -224,7 +224,7 @@ class RemoteUpstream:
     def _read(self, claims: Mapping[str, object], userinfo: Mapping[str, object]) -> Person:
         try:
             person = self.provider.person(claims, userinfo)
-            if not isinstance(person, Person):
+            if not isinstance(person, Person) or not isinstance(person.claims, Mapping):
                 raise TypeError("not a person")
             identifiers: tuple[object, ...] = (person.issuer, person.subject)
             if not all(isinstance(it, str) and _is_identifier(it) for it in identifiers):
@@ -251,7 +251,8 @@ class RemoteUpstream:
         is_verified = email is not None and person.email_verified is True
         name = person.name
         if name is None and callback.user is not None:
-            name = self.provider.name_of(callback.user)
+            with suppress(Exception):  # code of any author, on text of any sender
+                name = self.provider.name_of(callback.user)
         return replace(
             person,
             provider=self.name,
