@@ -705,7 +705,11 @@ async def test_people_at_providers(sqlite_url: str) -> None:
             {"provider": "acme", "reason": "link_required"},
         ),
         (EventType.IDENTITY_LINKED, "success", {"provider": "acme"}),
-        (EventType.IDENTITY_UNLINKED, "success", {"provider": "acme", "sessions": 0}),
+        (
+            EventType.IDENTITY_UNLINKED,
+            "success",
+            {"provider": "acme", "identity_id": linked["id"], "sessions": 0},
+        ),
     ]
     assert [row["user_id"] for row in found] == [None, user.id, user.id]
 

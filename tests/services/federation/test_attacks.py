@@ -2,17 +2,20 @@
 
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
+import pyotp
 import pytest
 
 from authapi.clock import now
 from authapi.domain.email_address import parse_email
 from authapi.domain.email_token import Purpose
 from authapi.domain.events import EventFilter, EventType
+from authapi.domain.factors.values import TicketPurpose
 from authapi.domain.federation.flow import Flow, FlowIntent
 from authapi.domain.federation.person import Person
 from authapi.errors import (
@@ -20,6 +23,7 @@ from authapi.errors import (
     EmailTaken,
     InvalidCredential,
     InvalidCredentials,
+    LastWayIn,
     LinkRequired,
     LoginExpired,
     LoginFlowInvalid,
@@ -40,13 +44,16 @@ from tests.services.federated_people import (
     a_flow,
     a_person,
     begin_session,
+    caller_of,
     complete,
     log_in,
     session_ids,
 )
 from tests.services.federation.harness import federation
-from tests.services.operations import Harness, new_address
+from tests.services.operations import Harness, login_enrolment, new_address
 from tests.services.operations import Person as Account
+from tests.services.passkey_owners import add_passkey
+from tests.soft_authenticator import SoftAuthenticator
 from tests.web.mailbox import mail_kinds, secret_in
 
 VERIFIED = {"email_verified": True, "is_authoritative": True}
@@ -259,6 +266,46 @@ async def test_a_second_factor_at_the_provider_grows_old_in_a_ticket(harness: Ha
             assert continued.proved.amr == amr
 
 
+@pytest.mark.parametrize("is_linked", [True, False])
+async def test_a_login_at_a_provider_adds_the_factor_that_the_account_must_have(
+    database_url: str, is_linked: bool
+) -> None:
+    async with federation(
+        database_url, federation_linking="verified", mfa_required_superusers=True
+    ) as harness:
+        owner = await harness.person()
+        person = a_person(owner.user.email, **VERIFIED, auth_time=now(), has_proved_mfa=True)
+        if is_linked:
+            await harness.services.federation.links.link(
+                person, a_flow(FlowIntent.LINK, owner.caller), owner.caller
+            )
+        await harness.services.accounts.administration.change(
+            owner.id, AccountChanges(is_superuser=True)
+        )
+        proved = await harness.services.federation.arrivals.arrive(person, a_flow())
+        login = await complete(harness.services, proved)
+        if is_linked:
+            # The owner trusts the provider, and it has asked for a second factor.
+            assert isinstance(login, Login)
+            assert login.amr == ("fed", "mfa")
+            return
+        assert isinstance(login, PendingLogin)
+        assert login.purpose is TicketPurpose.ENROL
+        _, enrolment = login_enrolment(harness.services)
+        begun = await enrolment.begin_totp(ticket=login.ticket)
+        code = pyotp.TOTP(begun.secret).now()
+        done, _ = await enrolment.confirm_totp(code, ticket=login.ticket)
+        assert await linked_to(harness, person) is None
+        session = await begin_session(harness.services, done.login)
+        assert session.amr == ("fed", "otp", "mfa")
+        assert await linked_to(harness, person) == owner.id
+        [linked] = await harness.services.federation.links.list_of(owner.id)
+        await harness.services.federation.links.unlink_as_administrator(
+            owner.id, linked.id, actor=None
+        )
+        assert session.id not in await session_ids(harness.services, owner.id)
+
+
 # Tickets and codes
 
 
@@ -434,6 +481,60 @@ async def test_a_take_over_and_a_confirmation_leave_one_owner(verifying: Harness
             continue  # the password knew the link: the account is of one person, and was linked
         assert row.password_hash is None
         assert squatter.session_id not in await session_ids(verifying.services, squatter.id)
+
+
+async def test_fifty_logins_link_a_person_once(verifying: Harness) -> None:
+    owner, ends = await verifying.person(), Counter[str]()
+    person = a_person(owner.user.email, **VERIFIED)
+
+    async def arrive() -> None:
+        try:
+            session = await log_in(verifying.services, person)
+            assert session.user_id == owner.id
+            ends["session"] += 1
+        except InvalidCredentials as error:
+            ends[error.code] += 1  # the account has changed since the callback
+
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            group.start_soon(arrive)
+    assert ends.total() == 50
+    assert ends["session"] >= 1
+    assert len(await verifying.services.federation.links.list_of(owner.id)) == 1
+    wanted = EventFilter(user_id=owner.id, type=EventType.IDENTITY_LINKED)
+    assert len(await verifying.services.audit.search(wanted)) == 1
+
+
+async def test_of_a_passkey_and_an_identity_that_are_removed_at_once_one_stays(
+    harness: Harness,
+) -> None:
+    for _ in range(5):
+        person = a_person(new_address().canonical, **VERIFIED)
+        user_id = (await log_in(harness.services, person)).user_id
+        async with harness.services.database.read() as store:
+            user = await store.users.find(user_id)
+        assert user is not None
+        authenticator = SoftAuthenticator(origin="https://app.example.com")
+        caller = await caller_of(harness.services, user)
+        added, strong = await add_passkey(harness.services, caller, authenticator)
+        [linked] = await harness.services.federation.links.list_of(user_id)
+        ends: list[str] = []
+        changes = (
+            partial(harness.services.federation.links.unlink, strong, linked.id),
+            partial(harness.services.factors.passkeys.remove, strong, added.id),
+        )
+
+        async def attempt(change: Callable[[], Awaitable[object]], ends: list[str] = ends) -> None:
+            try:
+                await change()
+                ends.append("removed")
+            except LastWayIn as error:
+                ends.append(error.code)
+
+        async with anyio.create_task_group() as group:
+            for change in changes:
+                group.start_soon(attempt, change)
+        assert sorted(ends) == ["last_way_in", "removed"]
 
 
 # Hooks

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from authapi.clock import now
+from authapi.domain.events import EventFilter, EventType
 from authapi.errors import ProviderAnswerRefused, ProviderRefused, ProviderUnavailable
 from authapi.testing import PASSWORD
 from tests.clocks import travel_to
@@ -396,3 +397,12 @@ async def test_visits_are_limited_by_network(sqlite_url: str) -> None:
         assert int(answer.headers["retry-after"]) > 0
         login = {"email": "alice@example.com", "password": PASSWORD}
         assert (await visitor.api.post("/login", json=login)).status_code == 401
+
+
+async def test_an_answer_that_fails_a_check_is_an_event(visitor: Visitor) -> None:
+    await visitor.come_back(await visitor.start(), ProviderAnswerRefused("id_token nonce"))
+    wanted = EventFilter(type=EventType.FEDERATED_LOGIN_REFUSED)
+    [event] = await visitor.api.services.audit.search(wanted)
+    # The check is in the log only.
+    assert event.detail == {"provider": "acme", "reason": "provider_answer_refused"}
+    assert (event.outcome, event.strategy, event.user_id) == ("refused", "session", None)

@@ -13,6 +13,7 @@ from authapi.domain.identity import Identity
 from authapi.errors import (
     InvalidCredential,
     LoginFlowInvalid,
+    ProviderAnswerRefused,
     ProviderRefused,
     ProviderUnavailable,
     Refusal,
@@ -116,7 +117,13 @@ async def _come_back(request: Request, flow: Flow, found: Mapping[str, str]) -> 
         found["code"], found.get("iss"), open_user(request, flow.state, found.get("user"))
     )
     uri = runtime.upstreams.redirect_uri(flow.provider)
-    person = await upstream.person(callback, flow, redirect_uri=uri)
+    try:
+        person = await upstream.person(callback, flow, redirect_uri=uri)
+    except ProviderAnswerRefused as refusal:
+        await runtime.services.federation.arrivals.record_refusal(
+            flow.provider, refusal.code, strategy=flow.strategy, user_id=flow.user_id
+        )
+        raise
     if flow.intent is FlowIntent.LOGIN:
         return await _log_in(request, flow, person)
     return await _change(request, flow, person, caller)
