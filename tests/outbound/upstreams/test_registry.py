@@ -216,7 +216,7 @@ class Careless(Corp):
     name = "careless"
 
     def person(self, claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> Any:
-        found = super().person(claims | {"employee_id": "E-42"}, userinfo)
+        found = super().person({**claims, "employee_id": "E-42"}, userinfo)
         return {
             "none": None,
             "text": "jane",

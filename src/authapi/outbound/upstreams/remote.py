@@ -223,9 +223,12 @@ class RemoteUpstream:
 
     def _read(self, claims: Mapping[str, object], userinfo: Mapping[str, object]) -> Person:
         try:
-            person = self.provider.person(claims, userinfo)
-            if not isinstance(person, Person) or not isinstance(person.claims, Mapping):
+            person: object = self.provider.person(claims, userinfo)
+            if not isinstance(person, Person):
                 raise TypeError("not a person")
+            about: object = person.claims
+            if not isinstance(about, Mapping):
+                raise TypeError("not claims")
             identifiers: tuple[object, ...] = (person.issuer, person.subject)
             if not all(isinstance(it, str) and _is_identifier(it) for it in identifiers):
                 raise TypeError("not an identifier")
