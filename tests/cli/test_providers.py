@@ -64,6 +64,27 @@ def test_doctor(run: Run, server: OpenIDServer) -> None:
     assert CLIENT_SECRET not in done.stdout
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(("config",), ("config", "--json"), ("doctor",)),
+        *(("providers", "check"), ("providers", "list", "--plain")),
+    ],
+    ids=" ".join,
+)
+def test_no_command_shows_a_secret(
+    run: Run, server: OpenIDServer, command: tuple[str, ...]
+) -> None:
+    variables = {"provider_staff_issuer": server.url, "provider_staff_client_id": "the-staff-id"}
+    given = settings(server) | variables | {"provider_staff_client_secret": "another-secret"}
+    done = run(*command, **given)
+    shown = done.stdout + done.stderr
+    assert "staff" in shown
+    assert CLIENT_SECRET not in shown
+    assert "another-secret" not in shown
+    assert "Traceback" not in shown
+
+
 def test_no_providers(run: Run) -> None:
     for command in ("list", "check"):
         done = run("providers", command)

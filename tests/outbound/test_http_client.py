@@ -136,7 +136,23 @@ async def test_a_lost_connection_is_told_apart(server: Server) -> None:
     assert str(caught.value) == "ConnectError"
 
 
-@pytest.mark.parametrize("url", ["http://[::1/", "http://a:b/", "ftp://127.0.0.1/"])
+async def test_a_cookie_is_not_kept(server: Server) -> None:
+    """Requests of several people share a client."""
+    answer = OK.replace(b"\r\n\r\n", b"\r\nset-cookie: session=of-another; path=/\r\n\r\n")
+    server.answers = [answer, OK]
+    async with a_client() as client:
+        await client.get(server.url)
+        await client.get(server.url)
+    assert "cookie" not in server.requests[1]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://[::1/", "http://a:b/", "ftp://127.0.0.1/", "https://a..b/"),
+        *("https://xn--a.example/", "https://xn--zckzah-.example/", f"https://{'a' * 64}.example/"),
+    ],
+)
 async def test_an_invalid_url_is_an_error(url: str) -> None:
     async with a_client() as client:
         with pytest.raises(RequestFailed):

@@ -39,6 +39,8 @@ class Response:
     status: int
     cache_control: str
     body: bytes = field(repr=False)
+    is_rate_limited: bool = False
+    """Whether the server refuses further requests for a while: 429, or 403 as GitHub does."""
 
     def document(self) -> Mapping[str, object]:
         """Parses the body. Raises RequestFailed unless it is a 200 with a JSON object."""
@@ -58,8 +60,8 @@ class HTTPClient:
 
     `timeout` bounds one request as a whole, and `max_bytes` the body of its response. Requests
     beyond `max_connections` wait for a connection; None means no limit. `accept` is the default of
-    the header Accept. Redirects are not followed, and each host name is resolved in a thread of its
-    own.
+    the header Accept. Redirects are not followed, cookies are not kept, and each host name is
+    resolved in a thread of its own.
     """
 
     def __init__(
@@ -146,7 +148,8 @@ class HTTPClient:
             raise
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
             raise ConnectionLost(type(error).__name__) from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            # UnicodeError: the host is no name of the DNS, such as `xn--a.example`.
             raise RequestFailed(type(error).__name__) from None
 
     async def _read(self, response: "httpx.Response") -> Response:
@@ -157,9 +160,16 @@ class HTTPClient:
             body += chunk
             if len(body) > self._max_bytes:
                 raise RequestFailed("too long")
-        return Response(response.status_code, response.headers.get("cache-control", ""), body)
+        return Response(
+            response.status_code,
+            response.headers.get("cache-control", ""),
+            body,
+            is_rate_limited=_is_rate_limited(response),
+        )
 
     def _create(self) -> "httpx.AsyncClient":
+        from http.cookiejar import CookieJar, DefaultCookiePolicy  # noqa: PLC0415  # as httpx does
+
         import httpx  # noqa: PLC0415
 
         return isolate_lookups(
@@ -167,9 +177,18 @@ class HTTPClient:
                 timeout=self._timeout,
                 verify=_tls_context(),
                 follow_redirects=False,
+                # A cookie of one request must not identify a person in the request of another.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 limits=httpx.Limits(max_connections=self._max_connections),
             )
         )
+
+
+def _is_rate_limited(response: "httpx.Response") -> bool:
+    if response.status_code == 403:
+        headers = response.headers
+        return "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
+    return response.status_code == 429
 
 
 @cache

@@ -1,6 +1,8 @@
 """The registry of providers, and providers of applications."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -36,6 +38,18 @@ class Twin(Corp):
     """Has the name of another class."""
 
 
+class Titled(Corp):
+    name, title = "of-class", "Title of the class"
+
+
+class Named(Titled):
+    name = "named"
+
+
+class Exchange(Corp):
+    name = "exchange"
+
+
 class Nameless(Provider):
     issuer = "https://id.corp.example"
 
@@ -58,6 +72,28 @@ def test_names_titles_and_redirect_uris() -> None:
             found.redirect_uri(name)
 
 
+def test_mails_have_the_titles_of_buttons() -> None:
+    """Services know the settings, and not the providers."""
+    issuer = {"issuer": "https://id.example", "client_id": "x"}
+    given: dict[str, Any] = {
+        **dict.fromkeys(("google", "github", "naver", "kakao", "microsoft"), CLIENT),
+        "staff": CLIENT | {"type": "github"},
+        "my-corp": issuer,
+        "titled": issuer | {"title": "The Title"},
+        f"{HERE}:Corp": {"client_id": "x"},
+        f"{HERE}:Titled": {"client_id": "x"},
+        "named": {"title": "Named in the options"},
+        f"{HERE}:Named": {"client_id": "x"},
+        "second": {"client_id": "x", "type": f"{HERE}:Titled"},
+    }
+    settings = Settings.isolated(public_url="https://auth.example", providers=given)
+    titles = {name: it.title for name, it in Upstreams(settings).items()}
+    assert {name: settings.provider_title(name) for name in titles} == titles
+    assert titles["second"] == titles["of-class"] == "Title of the class"
+    assert titles["named"] == "Named in the options"
+    assert settings.provider_title("gone-away") == "Gone away"
+
+
 def test_the_redirect_uri_has_the_prefix_of_the_installation() -> None:
     settings = Settings.isolated(public_url="https://app.example", providers={"google": CLIENT})
     found = Upstreams(settings)
@@ -71,6 +107,24 @@ def test_two_entries_of_one_type() -> None:
     found = upstreams_of(google=CLIENT, staff=CLIENT | {"type": "google", "title": "Staff"})
     assert [type(it.provider).__name__ for it in found.values()] == ["Google", "Google"]
     assert found.find("staff").title == "Staff"
+
+
+def test_two_providers_with_one_issuer() -> None:
+    """They are two clients of one provider, unless an API of its own says who a person is."""
+    issuer = "https://id.acme.example"
+    client = {"client_id": "x", "issuer": issuer}
+    both = upstreams_of(one=client, two=client | {"client_id": "y"})
+    assert [it.provider.issuer for it in both.values()] == [issuer] * 2
+    assert len(upstreams_of(github=CLIENT, staff=CLIENT | {"type": "github"})) == 2
+    other = CLIENT | {"type": "github", "userinfo_url": "https://github.corp.example/user"}
+    for given in (
+        {"github": CLIENT, "corp": other | {"issuer": "https://github.com/login/oauth"}},
+        {"acme": client, "corp": other | {"issuer": issuer}},
+        {"one": CLIENT | {"type": "naver", "issuer": issuer},
+         "two": CLIENT | {"type": "github", "issuer": issuer}},
+    ):  # fmt: skip
+        with pytest.raises(ConfigurationError, match="have one issuer"):
+            upstreams_of(**given)
 
 
 def test_no_providers() -> None:
@@ -95,8 +149,9 @@ def test_no_providers() -> None:
         ({f"{HERE}:CLIENT": {}}, "is not a Provider"),
         ({f"{HERE}:OpenIDServer": {}}, "is not a Provider"),
         ({f"{HERE}:Nameless": {"client_id": "x"}}, "has no valid name"),
+        ({f"{HERE}:Exchange": {"client_id": "x"}}, "has no valid name"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_providers_that_are_refused(providers: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -146,10 +201,46 @@ async def test_a_provider_of_an_application(server: OpenIDServer) -> None:
     await found.aclose()
 
 
-@pytest.mark.parametrize("employee", [None, "", 42, ["E-42"], "x" * 256, "E\n42"], ids=repr)
+@pytest.mark.parametrize(
+    "employee", [None, "", 42, ["E-42"], "x" * 256, "E\n42", " ", "E-42 ", "\u3000E-42"], ids=repr
+)
 async def test_a_person_without_an_identifier(server: OpenIDServer, employee: object) -> None:
     server.claims["employee_id"] = employee
     found = upstreams_of(**{f"{HERE}:Corp": server.options()})
     with pytest.raises(ProviderAnswerRefused):
         await come_back(found.find("corp"))
+    await found.aclose()
+
+
+class Careless(Corp):
+    name = "careless"
+
+    def person(self, claims: Mapping[str, Any], userinfo: Mapping[str, Any]) -> Any:
+        found = super().person({**claims, "employee_id": "E-42"}, userinfo)
+        return {
+            "none": None,
+            "text": "jane",
+            "like": SimpleNamespace(**claims),
+            "claims": replace(found, claims=["x"]),  # type: ignore[arg-type]
+            "user": found,
+        }[claims["kind"]]
+
+    def name_of(self, user: str) -> str | None:
+        return str(user.split("=")[1])
+
+
+@pytest.mark.parametrize("kind", ["none", "text", "like", "claims", "other"])
+async def test_a_class_that_returns_no_person(server: OpenIDServer, kind: str) -> None:
+    server.claims |= {"kind": kind, "issuer": server.url, "subject": "E-42"}
+    found = upstreams_of(**{f"{HERE}:Careless": server.options()})
+    with pytest.raises(ProviderAnswerRefused):
+        await come_back(found.find("careless"))
+    await found.aclose()
+
+
+async def test_a_class_that_cannot_read_what_a_browser_sends(server: OpenIDServer) -> None:
+    server.claims |= {"kind": "user", "name": None}
+    found = upstreams_of(**{f"{HERE}:Careless": server.options()})
+    assert (await come_back(found.find("careless"), user="name=Jane")).name == "Jane"
+    assert (await come_back(found.find("careless"), user="{}")).name is None
     await found.aclose()

@@ -16,6 +16,7 @@ import pytest
 
 from authapi.clock import now
 from authapi.domain.federation.flow import Callback, FlowIntent
+from authapi.domain.federation.person import Person
 from authapi.errors import ProviderAnswerRefused, ProviderRefused, ProviderUnavailable
 from authapi.outbound.upstreams import remote
 from authapi.outbound.upstreams.remote import RemoteUpstream
@@ -335,6 +336,79 @@ async def test_a_slow_provider_does_not_hold_a_request(
         server.may_answer.set()
 
 
+async def test_callbacks_do_not_pile_up_while_a_provider_hangs(
+    server: OpenIDServer, acme: RemoteUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_MAX_AT_ONCE", 20)
+    flow = flow_of()
+    url = await acme.authorization_url(flow, redirect_uri=REDIRECT_URI)
+    found = await asyncio.to_thread(visit, url)
+    callback = Callback(found["code"], found["iss"])
+    server.may_answer.clear()
+    waiting = [
+        asyncio.create_task(acme.person(callback, flow, redirect_uri=REDIRECT_URI))
+        for _ in range(20)
+    ]
+    await server.is_asked()
+    for _ in range(20):
+        with pytest.raises(ProviderUnavailable) as caught:  # at once, before it waits for anything
+            acme.person(callback, flow, redirect_uri=REDIRECT_URI).send(None)
+        assert caught.value.retry_after >= 1
+    for visitor in waiting[:10]:  # who leave
+        visitor.cancel()
+    await asyncio.wait(waiting[:10])
+    server.may_answer.set()
+    ended = await asyncio.gather(*waiting[10:], return_exceptions=True)
+    # The code is redeemed once, by any of these or by a visitor who left.
+    assert all(isinstance(it, Person | ProviderRefused) for it in ended)
+    assert (await come_back(acme)).subject == "248289761001"
+
+
+async def test_answers_that_end_never_or_too_early(
+    server: OpenIDServer, acme: RemoteUpstream
+) -> None:
+    for reply in (
+        Reply(b"5\r\nabcde\r\n", 200, {"transfer-encoding": "chunked"}),
+        Reply(b"zz\r\n", 200, {"transfer-encoding": "chunked"}),
+        Reply(b"{}", 200, {"content-length": "9"}),
+    ):
+        server.replies[TOKEN] = reply
+        with pytest.raises(ProviderUnavailable):
+            await come_back(acme)
+
+
+@pytest.mark.parametrize("path", [TOKEN, USERINFO])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(b"", 204),
+        Reply(b'\xef\xbb\xbf{"sub": "248289761001"}'),
+        Reply(b'{"sub": "248289761001", "name": "\xff"}'),
+        Reply(b'{"sub": "248289761001", "name": "\\ud800"}'),
+        Reply(b'"text"'),
+        Reply(b"null"),
+    ],
+    ids=["204", "BOM", "UTF-8", "surrogate", "text", "null"],
+)
+async def test_bodies_that_are_no_objects(
+    server: OpenIDServer, acme: RemoteUpstream, path: str, reply: Reply
+) -> None:
+    server.claims["name"] = None
+    server.replies[path] = reply
+    with pytest.raises(ProviderAnswerRefused):
+        await come_back(acme)
+
+
+def test_no_secret_is_in_the_text_of_an_object(server: OpenIDServer) -> None:
+    acme = upstreams_of(acme=server.options()).find("acme")
+    shown = (acme, acme.provider, acme.provider.options, acme._exchange, flow_of(), Callback("abc"))
+    text = " ".join(map(repr, shown)) + repr(vars(acme.provider)) + repr(vars(acme))
+    assert CLIENT_SECRET not in text
+    assert "abc" not in repr(Callback("abc"))
+    for secret in (flow_of().verifier, flow_of().nonce, flow_of().state):
+        assert secret not in text
+
+
 async def test_a_provider_that_is_away_comes_back(
     server: OpenIDServer, acme: RemoteUpstream
 ) -> None:
@@ -404,7 +478,7 @@ async def test_keys_that_rotate_during_a_visit(server: OpenIDServer, acme: Remot
     await come_back(acme)
     server.key = forgery.new_key()
     server.publish(server.key)
-    keys = await acme.id_tokens.keys(await acme.endpoints.current())
+    keys = acme.id_tokens.keys(await acme.endpoints.current())
     keys._read_at = None  # instead of ten seconds of waiting
     assert (await come_back(acme)).subject == "248289761001"
     assert server.asked[JWKS] == 2

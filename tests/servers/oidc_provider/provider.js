@@ -1,10 +1,12 @@
 // An OpenID provider where people log in with any name. Its arguments are the port, and the addresses
 // to which it leads back. The name of a person is the beginning of their address; that of a person
-// whose name begins with "unverified" is not verified, and "nobody" has no address.
+// whose name begins with "unverified" is not verified, and "nobody" has no address. The claims are at
+// the userinfo endpoint, or in the ID token if CLAIMS_IN_ID_TOKENS is set.
 import { generateKeyPairSync } from 'node:crypto'
 import Provider from 'oidc-provider'
 
 const [port, ...redirects] = process.argv.slice(2)
+const algorithms = ['RS256', 'ES256', 'PS256', 'EdDSA']
 const pairs = {
   rsa: generateKeyPairSync('rsa', { modulusLength: 2048 }),
   p256: generateKeyPairSync('ec', { namedCurve: 'P-256' }),
@@ -25,7 +27,8 @@ const client = (id, alg) => ({
 })
 
 const provider = new Provider(`http://127.0.0.1:${port}`, {
-  clients: [client('rs256', 'RS256'), client('es256', 'ES256'), client('eddsa', 'EdDSA')],
+  clients: algorithms.map((name) => client(name.toLowerCase(), name)),
+  conformIdTokenClaims: !process.env.CLAIMS_IN_ID_TOKENS,
   jwks: { keys },
   claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'], auth_time: null },
   scopes: ['openid', 'email', 'profile'],
@@ -41,7 +44,7 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
   cookies: { keys: ['a key of these tests'] },
   features: { devInteractions: { enabled: true } },
   enabledJWA: {
-    idTokenSigningAlgValues: ['RS256', 'ES256', 'EdDSA'],
+    idTokenSigningAlgValues: algorithms,
   },
 })
 provider.listen(port, '127.0.0.1')

@@ -1,5 +1,6 @@
 """The settings of logins at other providers, and how variables give them."""
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,12 @@ def test_files_that_others_can_read(
         ('{"acme": {"trusted_email_domains": "A.example"}}', "must be domains in lower case"),
         ('{"acme": 7}', "must be names by commas, or a JSON object"),
         ("{", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+        ('{"a": {"client_id": "x"}, "a": {"client_id": "y"}}', "names something twice"),
+        ('{"a": {"client_id": "x", "client_id": "y"}}', "names something twice"),
+        ("exchange", "not exchange"),  # which is a path of its own
+        ('{"exchange": {"issuer": "https://a.example"}}', "not exchange"),
+        ("\ufeff{}", "the name of a provider is lower-case letters"),
         ("[7]", "must be names by commas, or a JSON object"),
         ("Acme", "the name of a provider is lower-case letters"),
         ("a--b", "the name of a provider is lower-case letters"),
@@ -158,7 +165,7 @@ def test_files_that_others_can_read(
         ("x" * 41, "the name of a provider is lower-case letters"),
         (",".join(f"a{n}" for n in range(51)), "must have at most 50 providers"),
     ],
-    ids=range(20),
+    ids=range(26),
 )
 def test_values_that_are_refused(
     monkeypatch: pytest.MonkeyPatch, providers: str, problem: str
@@ -208,6 +215,30 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         "google": {"client_id": "x", "client_secret": "(hidden)"}
     }
     assert SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "providers",
+    [
+        f'{{"google": {{"client_secret": "{SECRET}"}}',
+        f'{{"google": {{"client_secret": "{SECRET}", "client_id": ""}}}}',
+        f'{{"google": {{"client_secret": ["{SECRET}"]}}}}',
+        f'{{"google": {{"client_secret": {{"a": "{SECRET}"}}}}}}',
+        f'{{"google": {{"client_secret": "{SECRET}", "client_secret": "{SECRET}"}}}}',
+        f'{{"google": "{SECRET}"}}',
+    ],
+    ids=range(6),
+)
+def test_a_secret_in_a_wrong_value_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, providers: str
+) -> None:
+    monkeypatch.setenv("AUTHAPI_PROVIDERS", providers)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(ValidationError) as refused:
+        Settings.isolated(public_url=URL, providers=providers)
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
 
 
 def test_a_wrong_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

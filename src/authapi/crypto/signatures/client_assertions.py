@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -23,7 +24,7 @@ class AssertionKey:
     def __init__(self, pem: bytes, *, kid: str) -> None:
         try:
             private = load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, UnsupportedAlgorithm):  # the last for an unknown curve
             raise UnsupportedKey("not a private key") from None
         if not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name != "secp256r1":
             raise UnsupportedKey("another curve than P-256")

@@ -24,8 +24,6 @@ from authapi.outbound.http_client import RequestFailed
 from authapi.outbound.issuers.backoff import Backoff
 from authapi.outbound.issuers.metadata import KeySource, Published
 
-_log = logging.getLogger("authapi.verify")
-
 KeySet = Mapping[str, VerifyingKey]
 """The keys of an issuer by `kid`."""
 
@@ -63,12 +61,20 @@ class KeyCache:
 
 
 class RemoteKeys:
-    """Caches the key set of one issuer."""
+    """Caches the key set of one issuer. Failures are told to `log`."""
 
-    def __init__(self, source: KeySource, cache: KeyCache, *, issuer: str) -> None:
+    def __init__(
+        self,
+        source: KeySource,
+        cache: KeyCache,
+        *,
+        issuer: str,
+        log: logging.Logger = logging.getLogger("authapi.verify"),  # noqa: B008
+    ) -> None:
         self._source = source
         self._cache = cache
         self._issuer = issuer
+        self._log = log
         self._key_set = _EMPTY
         self._read_at: float | None = None
         self._refresh_at = self._stale_at = 0.0
@@ -165,7 +171,7 @@ class RemoteKeys:
             self._configuration_error = error if isinstance(error, ConfigurationError) else None
             has_own_text = isinstance(error, ConfigurationError | RequestFailed)
             self._backoff.record_failure()
-            _log.log(
+            self._log.log(
                 logging.ERROR if self._configuration_error else logging.WARNING,
                 "issuer keys not available",
                 extra={
@@ -179,7 +185,7 @@ class RemoteKeys:
 
     def _store(self, published: Published) -> None:
         if not published.keys:
-            _log.warning("issuer publishes no usable keys", extra={"issuer": self._issuer})
+            self._log.warning("issuer publishes no usable keys", extra={"issuer": self._issuer})
         if _fingerprint(published.keys) != _fingerprint(self._key_set):
             # Same object while the keys are the same: identities cached under it stay valid.
             self._key_set = published.keys

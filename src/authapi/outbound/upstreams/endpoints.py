@@ -1,7 +1,9 @@
 """The endpoints of a provider: from its options, its class, or its metadata, in this order."""
 
 import asyncio
+import ipaddress
 import logging
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -149,6 +151,11 @@ def _endpoints(provider: Provider, document: Mapping[str, object]) -> Endpoints:
         if urlsplit(provider.issuer).scheme == "https" and urlsplit(value).scheme != "https":
             # A provider must not make this process send requests to its own machine.
             raise ConfigurationError(f"{name} in the metadata of {provider.name} must be https")
+        if _is_internal(value, provider.issuer):
+            raise ConfigurationError(
+                f"{name} in the metadata of {provider.name} is an internal address: set it as an"
+                " option if it is right"
+            )
         return value
 
     return Endpoints(
@@ -163,6 +170,26 @@ def _endpoints(provider: Provider, document: Mapping[str, object]) -> Endpoints:
         sends_issuer=document.get("authorization_response_iss_parameter_supported") is True,
         client_auth=_client_auth(provider, document),
     )
+
+
+def _is_internal(url: str, issuer: str) -> bool:
+    """Whether a URL of the metadata names this machine or a private network by its address.
+
+    The server of the issuer may have such an address itself. Names are not resolved here.
+    """
+    host = urlsplit(url).hostname or ""
+    if host == urlsplit(issuer).hostname:
+        return False
+    if host.rstrip(".").rpartition(".")[2] == "localhost":
+        return True
+    try:
+        return not ipaddress.ip_address(host.partition("%")[0]).is_global
+    except ValueError:
+        pass
+    try:  # other notations of IPv4, such as 2130706433 and 127.1
+        return not ipaddress.ip_address(socket.inet_aton(host)).is_global
+    except OSError:
+        return False
 
 
 def _algorithms(provider: Provider, document: Mapping[str, object]) -> frozenset[str]:

@@ -117,7 +117,7 @@ class Exchange:
         return Tokens(access_token, value.get("id_token"))
 
     def _check_available(self, response: Response) -> None:
-        if response.status >= 500 or response.status == 429:
+        if response.status >= 500 or response.is_rate_limited:
             raise self._unavailable(RequestFailed(f"status {response.status}"))
 
     def _refused(self, error: object) -> Exception:

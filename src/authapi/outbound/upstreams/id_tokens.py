@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,8 @@ from authapi.outbound.issuers.keys import KeyCache, RemoteKeys
 from authapi.outbound.issuers.metadata import KeySource
 from authapi.outbound.upstreams.endpoints import Endpoints
 from authapi.outbound.upstreams.provider import Provider
+
+_log = logging.getLogger("authapi.federation")
 
 LEEWAY = timedelta(seconds=60)
 """How far the clock of a provider may be off."""
@@ -58,13 +61,13 @@ class IDTokens:
             _check_access_token_hash(claims["at_hash"], token, access_token)
         return claims
 
-    async def keys(self, endpoints: Endpoints) -> RemoteKeys:
+    def keys(self, endpoints: Endpoints) -> RemoteKeys:
         """Returns the keys at the URL of `endpoints`, which are read at their first use."""
         url = endpoints.jwks_url or ""
         if self._keys is None or (url, endpoints.algorithms) != (self._jwks_url, self._algorithms):
-            await self.stop()
+            # A read from the former URL goes on: other callbacks may wait for it.
             self._keys = RemoteKeys(
-                self._source(endpoints), KeyCache(), issuer=self._provider.issuer
+                self._source(endpoints), KeyCache(), issuer=self._provider.issuer, log=_log
             )
             self._jwks_url, self._algorithms = url, endpoints.algorithms
         return self._keys
@@ -104,7 +107,7 @@ class IDTokens:
             nbf_leeway=LEEWAY.total_seconds(),
             max_length=_MAX_LENGTH,
         )
-        keys = await self.keys(endpoints)
+        keys = self.keys(endpoints)
         key_set, timestamp = await keys.current(), now().timestamp()
         try:
             return jws.verify(token, keys=key_set, expected=rules, now=timestamp)

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from authapi.domain.federation.person import Person
 from authapi.errors import ConfigurationError
-from authapi.settings.federation.options import ProviderOptions
+from authapi.settings.federation.options import ProviderOptions, title_from
 
 SPECIAL_OPTIONS = frozenset(
     {
@@ -67,7 +68,8 @@ class Provider:
         self.options = options
         self.name = name or self.name
         self._check(options)
-        self.title = options.title or self.title or self.name.replace("-", " ").capitalize()
+        self._check_people(options)
+        self.title = options.title or self.title or title_from(self.name)
         self.issuer = options.issuer or self.issuer
         if not self.issuer:
             raise ConfigurationError(f"the provider {self.name} needs the option issuer")
@@ -86,6 +88,17 @@ class Provider:
         if refused:
             raise ConfigurationError(
                 f"the provider {self.name} cannot use the option {min(refused)}"
+            )
+
+    def _check_people(self, options: ProviderOptions) -> None:
+        # Ids of another server, such as one of GitHub Enterprise, are those of other people.
+        given, own = options.userinfo_url, self.userinfo_url
+        if self.has_id_token or options.issuer or given is None or own is None:
+            return
+        if urlsplit(given).hostname != urlsplit(own).hostname:
+            raise ConfigurationError(
+                f"the provider {self.name} needs the option issuer, a URL that stands for the"
+                " server of its userinfo_url"
             )
 
     def client_secret(self) -> str | None:

@@ -2,16 +2,13 @@
 
 import importlib
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 
 from authapi.errors import ConfigurationError, ProviderUnknown
 from authapi.outbound.upstreams.provider import Provider
 from authapi.outbound.upstreams.remote import RemoteUpstream
 from authapi.settings import Settings
-from authapi.settings.federation.options import (
-    MAX_PROVIDER_NAME,
-    PROVIDER_NAME,
-    ProviderOptions,
-)
+from authapi.settings.federation.options import ProviderOptions, is_provider_name
 
 _OWN_MODULE = "authapi.outbound.upstreams"
 BUILT_IN: Mapping[str, str] = {
@@ -29,7 +26,8 @@ class Upstreams(Mapping[str, RemoteUpstream]):
     """The providers by name, in the order of the settings. Nothing is requested before a login.
 
     Raises ConfigurationError for a class that cannot be loaded, an option that is missing or that
-    the provider does not have, and two providers with one name.
+    the provider does not have, two providers with one name, and two with one issuer of which one
+    has no ID tokens of it.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -89,13 +87,24 @@ def _load(providers: Mapping[str, ProviderOptions]) -> Mapping[str, Provider]:
             continue
         else:
             kind, name = _load_class(options.type or (key if key in BUILT_IN else "openid")), key
-        if not PROVIDER_NAME.fullmatch(name) or len(name) > MAX_PROVIDER_NAME:
+        if not is_provider_name(name):
             raise ConfigurationError(f"AUTHAPI_PROVIDERS: {key} has no valid name")
         if name in loaded:
             raise ConfigurationError(f"AUTHAPI_PROVIDERS: two providers have the name {name}")
         other = providers.get(name) if key in own else None
         loaded[name] = kind(_merged(options, other), name=name)
+    for first, second in combinations(loaded.values(), 2):
+        if first.issuer == second.issuer and _source_of(first) != _source_of(second):
+            raise ConfigurationError(
+                f"{first.name} and {second.name} have one issuer, so that a person of one would be"
+                " one of the other: set the option issuer of one of them"
+            )
     return loaded
+
+
+def _source_of(provider: Provider) -> object:
+    """Returns what says who a person is: the issuer's own tokens, or the URL of an API."""
+    return None if provider.has_id_token else (type(provider), provider.userinfo_url)
 
 
 def _merged(options: ProviderOptions, other: ProviderOptions | None) -> ProviderOptions:

@@ -39,6 +39,9 @@ _TIMEOUT = timedelta(seconds=5)
 _TOTAL_TIMEOUT = 15.0
 """Seconds for all requests of one callback together."""
 _MAX_BYTES = 256 * 1024
+_MAX_AT_ONCE = 100
+"""Callbacks that wait for one provider. Further ones are refused at once, so that they do not pile
+up while it hangs."""
 
 
 class RemoteUpstream:
@@ -58,6 +61,7 @@ class RemoteUpstream:
         self.endpoints = EndpointSource(provider, self._client)
         self.id_tokens = IDTokens(provider, self._client)
         self._exchange = Exchange(provider, self._client)
+        self._at_once = 0
 
     @property
     def name(self) -> str:
@@ -126,6 +130,9 @@ class RemoteUpstream:
         Raises ProviderUnavailable if the provider does not answer, ProviderRefused if it refuses
         the code, and ProviderAnswerRefused if a check of its answer fails.
         """
+        if self._at_once >= _MAX_AT_ONCE:
+            raise ProviderUnavailable
+        self._at_once += 1
         try:
             async with asyncio.timeout(_TOTAL_TIMEOUT):
                 return await self._person(callback, flow, redirect_uri)
@@ -137,6 +144,8 @@ class RemoteUpstream:
                 extra={"provider": self.name, "reason": error.reason},
             )
             raise
+        finally:
+            self._at_once -= 1
 
     async def check(self) -> None:
         """Reads the metadata and the keys, without keeping them.
@@ -214,9 +223,14 @@ class RemoteUpstream:
 
     def _read(self, claims: Mapping[str, object], userinfo: Mapping[str, object]) -> Person:
         try:
-            person = self.provider.person(claims, userinfo)
+            person: object = self.provider.person(claims, userinfo)
+            if not isinstance(person, Person):
+                raise TypeError("not a person")
+            about: object = person.claims
+            if not isinstance(about, Mapping):
+                raise TypeError("not claims")
             identifiers: tuple[object, ...] = (person.issuer, person.subject)
-            if not all(isinstance(it, str) and it.isprintable() for it in identifiers):
+            if not all(isinstance(it, str) and _is_identifier(it) for it in identifiers):
                 raise TypeError("not an identifier")
         except ProviderAnswerRefused:
             raise
@@ -240,7 +254,8 @@ class RemoteUpstream:
         is_verified = email is not None and person.email_verified is True
         name = person.name
         if name is None and callback.user is not None:
-            name = self.provider.name_of(callback.user)
+            with suppress(Exception):  # code of any author, on text of any sender
+                name = self.provider.name_of(callback.user)
         return replace(
             person,
             provider=self.name,
@@ -282,6 +297,11 @@ def _check_issuer(callback: Callback, endpoints: Endpoints, issuer: object) -> N
         return
     if callback.issuer != issuer:
         raise ProviderAnswerRefused("iss")
+
+
+def _is_identifier(text: str) -> bool:
+    # With blanks around it, two systems could take it for the identifier of another person.
+    return text.isprintable() and text == text.strip()
 
 
 def _usable_name(name: object) -> str | None:

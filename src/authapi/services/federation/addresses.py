@@ -10,7 +10,7 @@ from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.federation.arrivals import Arrivals
 from authapi.services.federation.email_tickets import EmailTickets, OpenedTicket
 from authapi.services.federation.once import used_text
-from authapi.services.federation.people import checked, title_of
+from authapi.services.federation.people import checked
 from authapi.services.federation.sign_up import FederatedSignUp
 from authapi.services.logins.proved import Proved
 from authapi.settings import Settings
@@ -79,7 +79,7 @@ class FederatedAddresses:
             return _continued(opened, proved)
         await self._sign_up.check_allowed(opened.person, email, request=request)
         await self._deferred.submit_provision(
-            email, opened.person.provider, title_of(opened.person.provider, self._settings)
+            email, opened.person.provider, self._settings.provider_title(opened.person.provider)
         )
         return None
 

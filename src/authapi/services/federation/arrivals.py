@@ -27,7 +27,7 @@ from authapi.errors import (
 from authapi.services.audit import Audit
 from authapi.services.federation.email_tickets import EmailTickets
 from authapi.services.federation.once import check_flow, once_of
-from authapi.services.federation.people import address_of, auth_time_of, checked, title_of
+from authapi.services.federation.people import address_of, auth_time_of, checked
 from authapi.services.federation.policy import End, end_of_arrival
 from authapi.services.federation.sign_up import FederatedSignUp, Provisioned
 from authapi.services.hooks import Hooks
@@ -273,7 +273,7 @@ class Arrivals:
                 async with self._database.transaction() as store:
                     row = await store.users.lock(owner.id)
                     if row is not None:
-                        provider = title_of(arrival.person.provider, self._settings)
+                        provider = self._settings.provider_title(arrival.person.provider)
                         await self._mail.queue(store, kind, row.user, provider=provider)
                         allowance.is_used = True
         raise self.link_required()

@@ -23,7 +23,7 @@ from authapi.errors import (
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import lock_owner
 from authapi.services.federation.once import check_flow, once_of
-from authapi.services.federation.people import checked, shown_name, title_of, told_email
+from authapi.services.federation.people import checked, shown_name, told_email
 from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import lock_target
 from authapi.settings import Settings
@@ -210,7 +210,7 @@ class IdentityLinks:
         return found, False
 
     async def _write_to(self, store: Store, user: User, kind: MailKind, provider: str) -> None:
-        await self._mail.queue(store, kind, user, provider=title_of(provider, self._settings))
+        await self._mail.queue(store, kind, user, provider=self._settings.provider_title(provider))
 
     async def _has_other_way_in(self, store: Store, user: User, identity_id: UUID) -> bool:
         if self._settings.passkeys == "on" and await store.passkeys.count(user.id):

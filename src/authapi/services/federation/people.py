@@ -10,8 +10,6 @@ from authapi.domain.federation.person import Person
 from authapi.errors import InvalidInput, ProviderAnswerRefused
 from authapi.settings import Settings
 
-_TITLES = {"github": "GitHub"}
-"""Names of providers for people that differ from their name in the settings."""
 _MAX_NAME = 200
 _MAX_EMAIL = 254
 _MAX_MFA_AGE = timedelta(hours=12)
@@ -73,9 +71,3 @@ def shown_name(person: Person) -> str | None:
         return None
     name = person.name[:_MAX_NAME].strip()
     return name if name and is_display_name(name) else None
-
-
-def title_of(provider: str, settings: Settings) -> str:
-    """Returns the name of a provider for mails."""
-    title: str | None = getattr(settings.providers.get(provider), "title", None)
-    return title or _TITLES.get(provider) or provider.replace("-", " ").capitalize()

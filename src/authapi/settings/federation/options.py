@@ -11,9 +11,34 @@ from authapi.settings.field_types import FilePath, Names
 from authapi.settings.values.normalization import clean_secret
 from authapi.settings.values.urls import page_url_parts
 
-PROVIDER_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 MAX_PROVIDER_NAME = 40
+TITLES: Mapping[str, str] = {
+    "google": "Google",
+    "microsoft": "Microsoft",
+    "apple": "Apple",
+    "github": "GitHub",
+    "kakao": "Kakao",
+    "naver": "Naver",
+}
+"""The names of the built-in providers for people."""
+_PROVIDER_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_RESERVED_NAMES = frozenset({"exchange"})
+"""Names that are a path of their own below `/login/with/`."""
 _MAX_TITLE = 60
+
+
+def is_provider_name(name: str) -> bool:
+    """Whether a provider can have this name, which is a part of its paths."""
+    return (
+        len(name) <= MAX_PROVIDER_NAME
+        and _PROVIDER_NAME.fullmatch(name) is not None
+        and name not in _RESERVED_NAMES
+    )
+
+
+def title_from(name: str) -> str:
+    """Returns the name for people of a provider that has no other."""
+    return name.replace("-", " ").capitalize()
 
 
 def _check_title(value: str | None) -> str | None:

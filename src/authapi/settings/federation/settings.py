@@ -1,7 +1,7 @@
 """The settings of logins at other providers."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
@@ -9,9 +9,11 @@ from pydantic_settings import NoDecode
 
 from authapi.settings.federation.options import (
     MAX_PROVIDER_NAME,
-    PROVIDER_NAME,
+    TITLES,
     ProviderOptions,
+    is_provider_name,
     parse_options,
+    title_from,
 )
 from authapi.settings.federation.variables import parse_providers
 from authapi.settings.pages import PageSettings
@@ -49,19 +51,17 @@ def _check_names(value: _Options) -> _Options:
     if len(value) > _MAX_PROVIDERS:
         raise ValueError(f"must have at most {_MAX_PROVIDERS} providers")
     for name in value:
-        if ":" not in name and not (
-            PROVIDER_NAME.fullmatch(name) and len(name) <= MAX_PROVIDER_NAME
-        ):
+        if ":" not in name and not is_provider_name(name):
             raise ValueError(
                 "the name of a provider is lower-case letters, digits and single hyphens, "
-                f"{MAX_PROVIDER_NAME} characters at most, or module:Class"
+                f"{MAX_PROVIDER_NAME} characters at most, not exchange, or module:Class"
             )
     return value
 
 
-def _class_name(entry: str) -> object:
+def _of_class(entry: str, attribute: str) -> object:
     module, _, kind = entry.partition(":")
-    return getattr(getattr(sys.modules.get(module), kind, None), "name", None)
+    return getattr(getattr(sys.modules.get(module), kind, None), attribute, None)
 
 
 Providers = Annotated[
@@ -105,9 +105,27 @@ class FederationSettings(PageSettings):
         An entry `module:Class` has the name of its class, which the application has imported; a
         process that has not, such as a command, takes the provider for one that is gone.
         """
-        return name in self.providers or any(
-            _class_name(entry) == name for entry in self.providers if ":" in entry
-        )
+        return any(True for _ in self._entries_of(name))
+
+    def provider_title(self, name: str) -> str:
+        """Returns the name for people of the provider `name`, also of one that is gone."""
+        for entry in self._entries_of(name):
+            options = self.provider_options.get(entry)
+            if options is not None and options.title is not None:
+                return options.title
+        for entry in self._entries_of(name):
+            options = self.provider_options.get(entry)
+            kind = (options.type if options is not None else None) or entry
+            title = TITLES.get(kind) or (_of_class(kind, "title") if ":" in kind else None)
+            if isinstance(title, str) and title:
+                return title
+        return TITLES.get(name) or title_from(name)
+
+    def _entries_of(self, name: str) -> Iterator[str]:
+        # A class is before the entry with its name, which has further options of it.
+        yield from (it for it in self.providers if ":" in it and _of_class(it, "name") == name)
+        if name in self.providers:
+            yield name
 
     def _check_consistency(self) -> None:
         super()._check_consistency()

@@ -37,14 +37,21 @@ def parse_providers(text: str) -> dict[str, dict[str, Any]]:
     if not text.lstrip().startswith(("{", "[")):
         return {part: {} for part in text.replace(",", " ").split()}
     try:
-        value = json.loads(text)
-    except ValueError:
-        raise ValueError("is not valid JSON") from None
+        value = json.loads(text, object_pairs_hook=_unique_members)
+    except (ValueError, RecursionError):
+        raise ValueError("is not valid JSON, or names something twice") from None
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return {name: {} for name in value}
     if isinstance(value, dict) and all(isinstance(it, dict) for it in value.values()):
         return value
     raise ValueError("must be names by commas, or a JSON object with the options of each provider")
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate member")  # one of the two would have no effect
+    return members
 
 
 class ProviderVariables(PydanticBaseSettingsSource):

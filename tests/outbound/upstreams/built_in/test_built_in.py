@@ -1,6 +1,7 @@
 """The built-in providers, with answers as their documentation shows them, over HTTP."""
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,25 @@ from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 
 from authapi.clock import now
 from authapi.domain.federation.flow import Callback, FlowIntent
 from authapi.domain.federation.person import Person
-from authapi.errors import ConfigurationError, ProviderAnswerRefused, ProviderRefused
+from authapi.errors import (
+    ConfigurationError,
+    ProviderAnswerRefused,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from authapi.outbound.upstreams.remote import RemoteUpstream
 from tests.outbound.upstreams.visits import REDIRECT_URI, come_back, flow_of, seconds, upstreams_of
 from tests.servers.openid import AUTHORIZE, CLIENT_ID, CLIENT_SECRET, TOKEN, USERINFO, OpenIDServer
@@ -28,6 +36,8 @@ from tests.verify.issuer import OPENID, Reply
 TENANT = "9122040d-6c67-4c5b-b112-36a304b66dad"
 OTHER_TENANT = "72f988bf-86f1-41af-91ab-2d7cd011db47"
 OBJECT = "00000000-0000-0000-66f3-3332eca7ea81"
+P256 = bytes.fromhex("2a8648ce3d030107")
+"""The object identifier of the curve P-256."""
 
 
 async def log_in(upstream: RemoteUpstream, *, user: str | None = None) -> Person:
@@ -194,6 +204,43 @@ def test_one_tenant_of_microsoft_has_its_own_address() -> None:
         one("microsoft", options | {"tenants": "contoso.onmicrosoft.com"})
 
 
+@pytest.mark.parametrize(
+    "tenant", ["common", "organizations", "consumers", TENANT.upper(), f"{{{TENANT}}}", "*"]
+)
+def test_names_that_are_no_tenants(tenant: str) -> None:
+    with pytest.raises(ConfigurationError, match="the tenants of microsoft must be UUIDs"):
+        one("microsoft", {"client_id": "x", "client_secret": "y", "tenants": [tenant]})
+
+
+@pytest.mark.parametrize("name", ["common", "organizations"])
+async def test_issuers_that_stand_for_several_tenants(entra: OpenIDServer, name: str) -> None:
+    """The metadata there has the issuer with the placeholder."""
+    entra.replies[f"/{name}/v2.0" + OPENID] = entra.replies[OPENID]
+    upstream = one("microsoft", entra.options(issuer=f"{entra.url}/{name}/v2.0"))
+    with pytest.raises(ConfigurationError, match="names another issuer"):
+        await upstream.check()
+    await upstream.close()
+
+
+async def test_a_guest_is_a_person_of_the_tenant_that_invited_them(entra: OpenIDServer) -> None:
+    home = f"https://sts.windows.example/{OTHER_TENANT}/"
+    entra.claims |= {"idp": home, "email": "guest@other.example", "acct": 1}
+    person = await log_in(microsoft(entra, tenants=f"{TENANT} {OBJECT}"))
+    assert (person.issuer, person.subject) == (f"{entra.url}/{TENANT}/v2.0", f"{TENANT}.{OBJECT}")
+    assert not person.is_authoritative
+
+
+async def test_the_issuer_of_one_tenant_with_the_id_of_another(entra: OpenIDServer) -> None:
+    entra.claims |= {"tid": OTHER_TENANT}
+    entra.metadata["issuer"] = f"{entra.url}/{TENANT}/v2.0"
+    entra.replies[f"/{TENANT}/v2.0" + OPENID] = entra.replies[OPENID]
+    options = entra.options(issuer=entra.metadata["issuer"])
+    for tenants in (None, TENANT, OTHER_TENANT):
+        with pytest.raises(ProviderAnswerRefused) as caught:
+            await log_in(one("microsoft", options | ({"tenants": tenants} if tenants else {})))
+        assert caught.value.reason == "person ValueError"
+
+
 async def test_the_answer_of_another_tenant(entra: OpenIDServer) -> None:
     upstream = microsoft(entra)
     flow = flow_of()
@@ -304,17 +351,28 @@ def test_a_key_of_apple_that_cannot_be_used(key_file: Path) -> None:
             ConfigurationError, match=f"the provider apple needs the option {missing}"
         ):
             one("apple", {name: it for name, it in options.items() if name != missing})
-    other = ec.generate_private_key(ec.SECP384R1())
+    other, own = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP256R1())
+    der = own.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    unknown = base64.encodebytes(der.replace(P256, P256[:-1] + b"\x7f"))
     for data in (
+        b"",
         b"no key",
+        b"\xff" * 100_000,
         other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")),
+        own.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        ),
+        b"-----BEGIN PRIVATE KEY-----\n" + unknown + b"-----END PRIVATE KEY-----\n",
     ):
         key_file.write_bytes(data)
         with pytest.raises(ConfigurationError, match="has no private key for ES256"):
             one("apple", options)
     key_file.unlink()
-    with pytest.raises(ConfigurationError, match="the key_file of apple cannot be read"):
-        one("apple", options)
+    for path in (key_file, key_file.parent):
+        with pytest.raises(ConfigurationError, match="the key_file of apple cannot be read"):
+            one("apple", options | {"key_file": path})
 
 
 # GitHub: https://docs.github.com/rest/users
@@ -338,6 +396,7 @@ def github_options(server: OpenIDServer, **changed: Any) -> dict[str, Any]:
     return {
         "client_id": CLIENT_ID,
         "client_secret": CLIENT_SECRET,
+        "issuer": "https://github.com/login/oauth",
         "authorization_url": server.url + AUTHORIZE,
         "token_url": server.url + TOKEN,
         "userinfo_url": server.url + USERINFO,
@@ -409,6 +468,46 @@ async def test_a_github_account_whose_address_is_not_shared(
     assert (person.email, person.is_authoritative) == (None, False)
 
 
+@pytest.mark.parametrize("path", [USERINFO, "/emails"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply({"message": "API rate limit exceeded"}, 403, {"x-ratelimit-remaining": "0"}),
+        Reply({"message": "You have exceeded a secondary rate limit"}, 403, {"retry-after": "60"}),
+        Reply({"message": "Too many requests"}, 429),
+    ],
+    ids=["primary", "secondary", "429"],
+)
+async def test_a_rate_limit_of_github_is_an_outage(
+    github: OpenIDServer, path: str, reply: Reply
+) -> None:
+    """Otherwise the person would be taken for one without an address."""
+    github.replies[path] = reply
+    with pytest.raises(ProviderUnavailable):
+        await log_in(one("github", github_options(github)))
+
+
+def test_the_addresses_of_github_are_on_one_page() -> None:
+    found = one("github", {"client_id": "x", "client_secret": "y"}).provider
+    assert found.further_urls == {"emails": "https://api.github.com/user/emails?per_page=100"}
+
+
+@pytest.mark.parametrize("name", ["github", "naver"])
+def test_the_people_of_another_server_need_an_issuer(name: str) -> None:
+    """Its person 583231 is not that of github.com."""
+    options = {"client_id": "x", "client_secret": "y"}
+    other = options | {"type": name, "userinfo_url": "https://github.corp.example/api/v3/user"}
+    with pytest.raises(ConfigurationError) as caught:
+        one("corp", other)
+    assert str(caught.value) == (
+        "the provider corp needs the option issuer, a URL that stands for the server of its"
+        " userinfo_url"
+    )
+    assert one("corp", other | {"issuer": "https://github.corp.example"}).provider.issuer == (
+        "https://github.corp.example"
+    )
+
+
 async def test_an_error_of_github_has_the_status_200(github: OpenIDServer) -> None:
     github.replies[TOKEN] = Reply({"error": "bad_verification_code"})
     with pytest.raises(ProviderRefused):
@@ -471,6 +570,24 @@ async def test_addresses_of_kakao(kakao: OpenIDServer, account: dict[str, Any]) 
     assert not (await log_in(one("kakao", kakao_options(kakao)))).is_authoritative
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [{"code": -401, "msg": "this access token does not exist"}, {"code": -10}, {"id": None}, {}],
+    ids=str,
+)
+async def test_result_codes_of_kakao(kakao: OpenIDServer, answer: dict[str, Any]) -> None:
+    kakao.userinfo = answer
+    with pytest.raises(ProviderAnswerRefused):
+        await log_in(one("kakao", kakao_options(kakao)))
+
+
+@pytest.mark.parametrize("text", ["3.141592653589e12", "3141592653589.0", "9" * 5000, "0x2"])
+async def test_ids_in_other_notations(kakao: OpenIDServer, text: str) -> None:
+    kakao.replies[USERINFO] = Reply(f'{{"id": {text}}}'.encode())
+    with pytest.raises(ProviderAnswerRefused):
+        await log_in(one("kakao", kakao_options(kakao)))
+
+
 @pytest.mark.parametrize("account", [None, [], "x", {}, {"profile": 7}], ids=repr)
 async def test_a_kakao_account_without_an_address(kakao: OpenIDServer, account: object) -> None:
     kakao.userinfo["kakao_account"] = account
@@ -479,7 +596,9 @@ async def test_a_kakao_account_without_an_address(kakao: OpenIDServer, account: 
     assert person.subject == "3141592653589"
 
 
-@pytest.mark.parametrize("number", [3141592653590, "3141592653589", None, 3141592653589.0])
+@pytest.mark.parametrize(
+    "number", [3141592653590, "3141592653589", None, 3141592653589.0, True, [3141592653589], -1]
+)
 async def test_another_person_of_kakao(kakao: OpenIDServer, number: object) -> None:
     kakao.userinfo["id"] = number
     with pytest.raises(ProviderAnswerRefused) as caught:
@@ -508,7 +627,7 @@ def naver(server: OpenIDServer) -> OpenIDServer:
 
 
 def naver_options(server: OpenIDServer) -> dict[str, Any]:
-    options = github_options(server)
+    options = github_options(server, issuer="https://nid.naver.com")
     del options["emails_url"]
     return options
 
@@ -527,6 +646,10 @@ async def test_naver(naver: OpenIDServer) -> None:
         {"resultcode": "024", "message": "Authentication failed"},
         {"resultcode": "00"},
         {"resultcode": "00", "response": {"id": ""}},
+        {"resultcode": "00", "response": {"id": " "}},
+        {"resultcode": "00", "response": {"id": " 32742776"}},
+        {"resultcode": "00", "response": {"id": "32742776\u00a0"}},
+        {"resultcode": 0, "response": {"id": "32742776"}},
         {"resultcode": "00", "response": {"id": 32742776}},
         {"resultcode": "00", "response": {"id": None}},
         {"resultcode": "00", "response": ["32742776"]},
@@ -535,7 +658,7 @@ async def test_naver(naver: OpenIDServer) -> None:
         {"response": {"id": "32742776"}},
         {},
     ],
-    ids=range(10),
+    ids=range(14),
 )
 async def test_answers_of_naver_that_are_refused(
     naver: OpenIDServer, userinfo: dict[str, Any]

@@ -53,4 +53,4 @@ class GitHub(Provider):
     @property
     def further_urls(self) -> Mapping[str, str]:
         """The list of addresses."""
-        return {"emails": self.options.emails_url or f"{_API}/emails"}
+        return {"emails": self.options.emails_url or f"{_API}/emails?per_page=100"}
