@@ -570,7 +570,7 @@ async def test_a_deleted_account_leaves_nothing_and_the_person_is_new(harness: H
     first = await log_in(harness.services, person)
     proved = await harness.services.federation.arrivals.arrive(person, a_flow())
     code = await harness.services.federation.codes.issue(proved, strategy="jwt", remember=False)
-    await harness.services.accounts.administration.delete(first.user_id)
+    await harness.services.accounts.deletion.delete(first.user_id)
     assert await linked_to(harness, person) is None
     with pytest.raises(LoginFlowInvalid):
         await harness.services.federation.codes.redeem(code.text)

@@ -93,14 +93,13 @@ def secret_settings() -> set[str]:
 
 
 async def test_no_page_contains_a_secret(database_url: str) -> None:
-    url = database_url
-    separator = "&" if "?" in url else "?"
+    named = f"{database_url}{'&' if '?' in database_url else '?'}application_name={MARKER}"
+    is_postgres = database_url.startswith("postgres")
     secrets = {
         "secret": MARKER,
         "secret_previous": MARKER[::-1],
-        "database_url": f"{url}{separator}application_name={MARKER}"
-        if url.startswith("postgres")
-        else url,
+        "database_url": named if is_postgres else database_url,
+        "database_direct_url": named if is_postgres else None,
         "redis_url": f"redis://me:{MARKER}@127.0.0.1:{free_port()}/0",
         "mail_url": f"smtp://me:{MARKER}@127.0.0.1:{free_port()}",
         "webhook_secret": "whsec_" + "aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg==",
@@ -109,6 +108,8 @@ async def test_no_page_contains_a_secret(database_url: str) -> None:
     other = Settings(
         **secrets,  # type: ignore[arg-type]  # pydantic parses it
         webhook_urls=(f"https://hooks.example.com/{MARKER}?key={MARKER}",),
+        public_url="http://127.0.0.1:8000",
+        providers={"google": {"client_id": "me", "client_secret": MARKER}},
     )
     async with client(create_app(other)) as shown:
         await shown.create_user(ROOT, is_superuser=True)
