@@ -40,6 +40,12 @@ class Nameless(Provider):
     issuer = "https://id.corp.example"
 
 
+class Exchange(Provider):
+    """A provider whose name is that of a route."""
+
+    name, issuer = "exchange", "https://id.corp.example"
+
+
 def test_names_titles_and_redirect_uris() -> None:
     found = upstreams_of(
         google=CLIENT,
@@ -95,8 +101,9 @@ def test_no_providers() -> None:
         ({f"{HERE}:CLIENT": {}}, "is not a Provider"),
         ({f"{HERE}:OpenIDServer": {}}, "is not a Provider"),
         ({f"{HERE}:Nameless": {"client_id": "x"}}, "has no valid name"),
+        ({f"{HERE}:Exchange": {"client_id": "x"}}, "has no valid name"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_providers_that_are_refused(providers: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigurationError) as caught:

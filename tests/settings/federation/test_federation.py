@@ -156,9 +156,10 @@ def test_files_that_others_can_read(
         ("a--b", "the name of a provider is lower-case letters"),
         ("-a", "the name of a provider is lower-case letters"),
         ("x" * 41, "the name of a provider is lower-case letters"),
+        ("google,exchange", "a provider cannot have the name exchange"),
         (",".join(f"a{n}" for n in range(51)), "must have at most 50 providers"),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_values_that_are_refused(
     monkeypatch: pytest.MonkeyPatch, providers: str, problem: str

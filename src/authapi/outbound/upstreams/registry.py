@@ -10,6 +10,7 @@ from authapi.settings import Settings
 from authapi.settings.federation.options import (
     MAX_PROVIDER_NAME,
     PROVIDER_NAME,
+    RESERVED_NAMES,
     ProviderOptions,
 )
 
@@ -89,7 +90,8 @@ def _load(providers: Mapping[str, ProviderOptions]) -> Mapping[str, Provider]:
             continue
         else:
             kind, name = _load_class(options.type or (key if key in BUILT_IN else "openid")), key
-        if not PROVIDER_NAME.fullmatch(name) or len(name) > MAX_PROVIDER_NAME:
+        is_valid = PROVIDER_NAME.fullmatch(name) and len(name) <= MAX_PROVIDER_NAME
+        if not is_valid or name in RESERVED_NAMES:
             raise ConfigurationError(f"AUTHAPI_PROVIDERS: {key} has no valid name")
         if name in loaded:
             raise ConfigurationError(f"AUTHAPI_PROVIDERS: two providers have the name {name}")

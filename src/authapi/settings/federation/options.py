@@ -13,6 +13,8 @@ from authapi.settings.values.urls import page_url_parts
 
 PROVIDER_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 MAX_PROVIDER_NAME = 40
+RESERVED_NAMES = frozenset({"exchange"})
+"""Names whose path to begin a login is that of another route."""
 _MAX_TITLE = 60
 
 

@@ -10,6 +10,7 @@ from pydantic_settings import NoDecode
 from authapi.settings.federation.options import (
     MAX_PROVIDER_NAME,
     PROVIDER_NAME,
+    RESERVED_NAMES,
     ProviderOptions,
     parse_options,
 )
@@ -56,6 +57,8 @@ def _check_names(value: _Options) -> _Options:
                 "the name of a provider is lower-case letters, digits and single hyphens, "
                 f"{MAX_PROVIDER_NAME} characters at most, or module:Class"
             )
+        if name in RESERVED_NAMES:
+            raise ValueError(f"a provider cannot have the name {name}, which is a route of authapi")
     return value
 
 
