@@ -21,10 +21,10 @@ from authapi.web.pages import addresses
 from authapi.web.pages.account.providers import provider_buttons
 from authapi.web.pages.address_cookie import forget_address, keep_address, kept_address
 from authapi.web.pages.rendering import EMPTY, Form, Headers, masked, render, see_other, sentence
+from authapi.web.routes.federation.going import lead_to_login
 from authapi.web.routes.login.passkey import prove_passkey
 from authapi.web.routes.login.password import LogIn, log_in
 from authapi.web.routes.pages.credentials import FIELD, assertion_of
-from authapi.web.routes.pages.federation.going import lead_to_login
 from authapi.web.routes.pages.flow import OptionalCaller, Sent, perform, receive, typed_address
 from authapi.web.routing import AuthAPIRoute
 
