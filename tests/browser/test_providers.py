@@ -118,7 +118,7 @@ def log_in_there(page: Page, name: str) -> None:
 def begin(page: Page, place: Place, button: str, target: str) -> None:
     """Begins a visit to a provider by a button of the page to sign in."""
     page.goto(f"{place.service.url}/account/sign-in?next={target}")
-    page.get_by_role("link", name=f"Continue with {button} ID").click()
+    page.get_by_role("button", name=f"Continue with {button} ID").click()
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
@@ -135,7 +135,32 @@ def test_a_person_signs_in(browser: Browser, place: Place, button: str, script: 
         expect(page.get_by_text(f"{name}@example.com").first).to_be_visible()
         cookies = {it["name"]: it for it in context.cookies(place.service.url)}
         assert cookies["authapi"]["sameSite"] == "Lax"
+        assert cookies["authapi"]["expires"] == -1
         assert all(it["httpOnly"] for it in cookies.values())
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_a_person_stays_signed_in_and_comes_from_the_page_to_sign_up(
+    browser: Browser, place: Place, script: bool
+) -> None:
+    with opened(browser, script=script) as context:
+        page = context.new_page()
+        page.goto(f"{place.service.url}/account/sign-in?next=/account/security")
+        page.get_by_label("Keep me signed in on this device").check()
+        # The passkeys of the page have the same separator.
+        expect(page.get_by_text("or", exact=True)).to_have_count(1)
+        expect(page.get_by_text("or", exact=True)).to_be_visible()
+        page.get_by_role("button", name="Continue with Acme ID").click()
+        log_in_there(page, f"stays-{script}".lower())
+        page.wait_for_url("**/account/security")
+        [cookie] = [it for it in context.cookies(place.service.url) if it["name"] == "authapi"]
+        assert cookie["expires"] > 0
+    with opened(browser, script=script) as context:
+        page = context.new_page()
+        page.goto(f"{place.service.url}/account/sign-up?next=/account/security")
+        page.get_by_role("link", name="Continue with Acme ID").click()
+        log_in_there(page, f"up-{script}".lower())
+        page.wait_for_url("**/account/security")
 
 
 def test_a_code_for_a_page_of_another_origin(browser: Browser, place: Place) -> None:
@@ -175,7 +200,7 @@ def test_a_stolen_callback_is_of_no_use(browser: Browser, place: Place) -> None:
         # The answer does not reach the service before it is stolen.
         page.route("**/login/with/acme/callback?*", lambda route: route.abort())
         page.goto(f"{place.service.url}/account/sign-in")
-        page.get_by_role("link", name="Continue with Acme ID").click()
+        page.get_by_role("button", name="Continue with Acme ID").click()
         page.locator("input[name=login]").fill("thief")
         page.locator("input[name=password]").fill("x")
         page.get_by_role("button").first.click()
@@ -259,7 +284,7 @@ def test_the_address_of_another_account_is_not_enough(browser: Browser, place: P
     with opened(browser) as context:
         page = context.new_page()
         page.goto(f"{place.service.url}/account/sign-in")
-        page.get_by_role("link", name="Continue with Acme ID").click()
+        page.get_by_role("button", name="Continue with Acme ID").click()
         log_in_there(page, name)
         expect(page.get_by_text("There is an account with the e-mail address")).to_be_visible()
         page.locator("input[name=email]").fill(address)

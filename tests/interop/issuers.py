@@ -5,7 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.servers import oidc_provider
+
 HERE = Path(__file__).parent
+LOGINS = Path(oidc_provider.__file__).parent
+"""The folder of the provider of logins."""
 
 ALGORITHMS = (
     *("ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
@@ -43,6 +47,28 @@ def section() -> str:
 
 `RemoteJWT` ([verify.md](verify.md)) verifies JWT access tokens of these issuers, over HTTP, in
 these algorithms. Tokens signed with HS256, HS384 or HS512 are refused.
+
+{table}
+
+{_logins()}"""
+
+
+def _logins() -> str:
+    """Returns the section about logins at providers. Tests in a browser use each client."""
+    manifest = json.loads((LOGINS / "package.json").read_text(encoding="utf-8"))
+    names = {"rs256": "RS256", "es256": "ES256", "eddsa": "EdDSA"}
+    signed = [names[client] for client in oidc_provider.CLIENTS]
+    rows = [("provider", "version", *signed, "query", "form_post"), ("---",) * (len(signed) + 4)]
+    for name, number in manifest["dependencies"].items():
+        rows.append((f"{name} (Node.js)", number, *("yes" for _ in signed), "yes", "yes"))
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    return f"""\
+## Logins at other providers
+
+People log in ([federation.md](federation.md)) at this provider in Chromium, with ID tokens of these
+algorithms and answers in these modes. oidc-provider-mock of PyPI answers as a provider with few
+checks. Google, Microsoft, Apple, GitHub, Kakao and Naver are tested with answers as their
+documentation has them, not with the services themselves.
 
 {table}
 """

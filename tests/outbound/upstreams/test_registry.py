@@ -47,6 +47,8 @@ class Named(Titled):
 
 
 class Exchange(Corp):
+    """A provider whose name is that of a route."""
+
     name = "exchange"
 
 

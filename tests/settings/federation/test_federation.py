@@ -163,9 +163,10 @@ def test_files_that_others_can_read(
         ("a--b", "the name of a provider is lower-case letters"),
         ("-a", "the name of a provider is lower-case letters"),
         ("x" * 41, "the name of a provider is lower-case letters"),
+        ("google,exchange", "the name of a provider is lower-case letters"),
         (",".join(f"a{n}" for n in range(51)), "must have at most 50 providers"),
     ],
-    ids=range(26),
+    ids=range(27),
 )
 def test_values_that_are_refused(
     monkeypatch: pytest.MonkeyPatch, providers: str, problem: str

@@ -249,7 +249,7 @@ def test_names_are_quoted_if_necessary(
             "AUTHAPI_DATABASE_URL", f"postgresql://Odd%20role_{worker}:canary@{host}"
         )
         messages = errors()
-        assert len(messages) == 16
+        assert len(messages) == 17
         assert messages[0].endswith(f'GRANT SELECT ON "My schema".authapi_version TO {name}')
         for message in messages:
             sql(fresh_postgres_url, message.rpartition(": ")[2])

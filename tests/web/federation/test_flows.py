@@ -140,3 +140,4 @@ async def test_a_name_is_sealed_for_its_state(api: Client) -> None:
     assert open_user(here, state, None) is None
     assert seal_user(here, state, "") is None
     assert seal_user(here, state, "a" * 1001) is None
+    assert seal_user(here, state, "\ud55c" * 667) is None

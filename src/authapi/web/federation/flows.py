@@ -38,6 +38,8 @@ _NAMED_BY = 8
 _USER = "user of "
 _MAX_USER = 1000
 """Characters of the parameter `user` of Apple: a name and an address."""
+_MAX_USER_BYTES = 2000
+"""Its bytes: sealed, it is shorter than a parameter of a callback may be."""
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -108,9 +110,10 @@ def seal_user(connection: HTTPConnection, state: str, user: str) -> str | None:
 
     It is sealed, because it names a person, and addresses are in logs.
     """
-    if not user or len(user) > _MAX_USER:
+    plaintext = user.encode()
+    if not user or len(user) > _MAX_USER or len(plaintext) > _MAX_USER_BYTES:
         return None
-    sealed = _cipher(connection).encrypt(user.encode(), context=_USER + state)
+    sealed = _cipher(connection).encrypt(plaintext, context=_USER + state)
     return base64url.encode(sealed)
 
 

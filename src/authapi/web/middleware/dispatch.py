@@ -108,6 +108,8 @@ class Dispatcher:
         search: ASGIApp = self._with(candidates).handle
         if not all(isinstance(each.original_route, APIRoute) for each in candidates):
             return search
+        if any("{" in _route(each).path_format for each in candidates):
+            return search  # another method may be that of a route with a parameter
         for each in candidates:
             direct = getattr(each.original_route, "direct", None)
             if "GET" in each.methods and direct is not None:

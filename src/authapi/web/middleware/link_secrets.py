@@ -39,7 +39,7 @@ def redact_link_secret(scope: Scope, prefix: str = "") -> None:
     if path is None:
         return
     if path.startswith(PREFIX):
-        secrets = _redact(scope, {_PARAMETER})
+        secrets = [pair for pair in _redact(scope, {_PARAMETER}) if pair[1]]
         if secrets:
             # Starlette also uses the last of several values.
             scope[_KEY] = secrets[-1][1]
@@ -61,14 +61,17 @@ def callback_parameters(connection: HTTPConnection) -> list[tuple[str, str]]:
 
 
 def _redact(scope: Scope, names: Collection[str]) -> list[tuple[str, str]]:
-    """Redacts the parameters `names` in the query and the current span; returns them."""
+    """Redacts the parameters `names` in the query and the current span.
+
+    Returns them, also those that are empty.
+    """
     fields = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    secrets = [(name, value) for name, value in fields if name in names and value]
-    if secrets:
+    found = [(name, value) for name, value in fields if name in names]
+    if secrets := [value for _, value in found if value]:
         redacted = [(name, _REDACTED if name in names else value) for name, value in fields]
         scope["query_string"] = urlencode(redacted).encode()
-        _redact_span([value for _, value in secrets])
-    return secrets
+        _redact_span(secrets)
+    return found
 
 
 def _redact_span(secrets: list[str]) -> None:

@@ -123,7 +123,12 @@ async def test_another_state_is_refused(visitor: Visitor, state: str) -> None:
 async def test_a_parameter_that_occurs_twice_is_refused(visitor: Visitor) -> None:
     state = await visitor.start()
     visitor.acme.codes["b"] = person()
-    for query in (f"state={state}&code=a&code=b", f"state={state}&code=b&state={state}"):
+    for query in (
+        f"state={state}&code=a&code=b",
+        f"state={state}&code=b&state={state}",
+        f"state={state}&code=&code=b",
+        f"state=&state={state}&code=b",
+    ):
         answer = await visitor.api.get(f"/login/with/acme/callback?{query}", headers=NAVIGATION)
         assert answer.headers["location"] == f"{SIGN_IN}?done=login-flow-invalid"
     assert not visitor.acme.callbacks
@@ -346,6 +351,24 @@ async def test_an_answer_by_post_that_is_too_long_is_refused(visitor: Visitor) -
     form = {"state": "a" * 43, "code": "a", "user": "a" * 1001}
     answer = await visitor.api.post("/login/with/acme/callback", data=form)
     assert "user=" not in answer.headers["location"]
+
+
+@pytest.mark.parametrize("letter", ["a", "\u00e9", "\ud55c", "\U0001f600"])
+@pytest.mark.parametrize("length", [500, 501, 666, 667, 1000, 1001])
+async def test_a_long_name_does_not_cost_the_login(
+    visitor: Visitor, letter: str, length: int
+) -> None:
+    user = letter * length
+    state = await visitor.start(**{"continue": "/home"})
+    form = {"state": state, "code": "a-code", "user": user}
+    handed = await visitor.api.post("/login/with/acme/callback", data=form)
+    visitor.acme.codes["a-code"] = person()
+    answer = await visitor.api.get(
+        f"/login/with/acme/{handed.headers['location']}", headers=NAVIGATION
+    )
+    assert answer.headers["location"] == "/home"
+    kept = user if length <= 1000 and len(user.encode()) <= 2000 else None
+    assert visitor.acme.callbacks[0][0].user == kept
 
 
 async def test_a_second_factor_is_asked_for(visitor_on_each: Visitor) -> None:

@@ -35,7 +35,7 @@ async def test_a_login_below_a_prefix(sqlite_url: str) -> None:
         visitor = Visitor(api, upstreams)
         listed = (await api.get("/api/auth/login/with")).json()
         assert listed[0]["start"] == "/api/auth/login/with/acme"
-        shown = await api.get("/api/auth/account/sign-in")
+        shown = await api.get("/api/auth/account/sign-up")
         assert 'href="../login/with/acme?strategy=session"' in shown.text
         for body, location in (
             ({"continue": "/home"}, "/home"),

@@ -155,6 +155,9 @@ async def test_an_unknown_provider_is_refused(visitor: Visitor) -> None:
             assert answer.status_code in {404, 414}, answer.text
     answer = await visitor.api.post("/login/with/nobody", json={})
     assert answer.json()["code"] == "provider_unknown"
+    # The path of another route with another method.
+    answer = await visitor.api.get("/login/with/exchange", headers=LINK)
+    assert (answer.status_code, answer.json()["code"]) == (404, "provider_unknown")
 
 
 @pytest.mark.parametrize(

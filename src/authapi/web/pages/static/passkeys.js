@@ -73,7 +73,7 @@ function explain(button, error, isQuiet = false) {
   if (error.name === "AbortError") return;
   if (error.code === "passkeys_unavailable" || error.name === "SecurityError") {
     button.hidden = true;
-    button.form.querySelector(".or")?.setAttribute("hidden", "");
+    button.form.querySelector("[data-passkeys]")?.setAttribute("hidden", "");
     isQuiet ||= button.dataset.passkey === "get";
   }
   if (prove && /_authentication$/.test(error.code)) return location.assign(prove);
@@ -92,7 +92,7 @@ if (window.PublicKeyCredential?.parseRequestOptionsFromJSON) {
       continue;
     }
     button.hidden = false;
-    button.form.querySelector(".or")?.removeAttribute("hidden");
+    button.form.querySelector("[data-passkeys]")?.removeAttribute("hidden");
     button.addEventListener("click", () => {
       // A field such as the name of a new passkey is required; those of a password are not.
       if (button.dataset.passkey === "create" && !button.form.reportValidity()) return;

@@ -7,11 +7,11 @@ from authapi.domain.federation.flow import FlowIntent
 from authapi.web.pages import addresses
 from authapi.web.pages.account.providers import linked_to, proving
 from authapi.web.pages.rendering import EMPTY, Form, see_other
+from authapi.web.routes.federation.going import lead_to_provider
 from authapi.web.routes.pages.account.caller import Caller
 from authapi.web.routes.pages.account.passkeys import offers_passkeys
 from authapi.web.routes.pages.account.sudo import PROOF_FIELDS, needs_of, prove, prove_passkey
 from authapi.web.routes.pages.credentials import FIELD, assertion_of
-from authapi.web.routes.pages.federation.going import lead_to_provider
 from authapi.web.routes.pages.flow import OptionalCaller, perform, receive
 from authapi.web.routing import AuthAPIRoute
 

@@ -10,19 +10,22 @@ from authapi.domain.username import parse_login_name
 from authapi.errors import (
     EnrolmentRequired,
     InvalidCredentials,
+    InvalidInput,
     PasskeyRefused,
     SecondFactorRequired,
 )
 from authapi.services.factors.webauthn.relying_party import is_available, relying_party_of
 from authapi.web.context import context_of
+from authapi.web.federation.flows import FlowStart
 from authapi.web.pages import addresses
 from authapi.web.pages.account.providers import provider_buttons
 from authapi.web.pages.address_cookie import forget_address, keep_address, kept_address
 from authapi.web.pages.rendering import EMPTY, Form, Headers, masked, render, see_other, sentence
+from authapi.web.routes.federation.going import lead_to_login
 from authapi.web.routes.login.passkey import prove_passkey
 from authapi.web.routes.login.password import LogIn, log_in
 from authapi.web.routes.pages.credentials import FIELD, assertion_of
-from authapi.web.routes.pages.flow import OptionalCaller, Sent, perform, receive
+from authapi.web.routes.pages.flow import OptionalCaller, Sent, perform, receive, typed_address
 from authapi.web.routing import AuthAPIRoute
 
 router = APIRouter(
@@ -57,7 +60,7 @@ async def show_sign_in(request: Request, caller: OptionalCaller) -> Response:
 
 @router.post("/sign-in")
 async def sign_in(request: Request) -> Response:
-    """Sign in, and lead to `next`, or to the second step."""
+    """Sign in, and lead to `next`, to the second step, or to the provider of a button."""
     sent = await receive(request)
     settings = context_of(request).runtime.services.settings
     wanted = addresses.wanted(request, sent.get("next"))
@@ -84,6 +87,15 @@ async def sign_in(request: Request) -> Response:
             raise
         return signed_in(request, done, wanted)
 
+    async def act_by_provider() -> Response:
+        start = FlowStart(
+            sent.get("provider"),
+            STRATEGY,
+            remember="remember" in sent.fields,
+            continue_to=wanted,
+        )
+        return await lead_to_login(request, start, hint=_typed_hint(request, sent))
+
     async def act() -> Response:
         name = parse_login_name(
             sent.get("email").strip(),
@@ -104,6 +116,8 @@ async def sign_in(request: Request) -> Response:
             return goes_on(request, pending, wanted, headers=kept)
         return signed_in(request, done, wanted)
 
+    if sent.get("provider"):
+        return await perform(request, sent, act_by_provider, show_again)
     by_passkey = bool(sent.get(FIELD))
     return await perform(request, sent, act_by_passkey if by_passkey else act, show_again)
 
@@ -181,6 +195,14 @@ def _show(
         # The script has the browser forget a passkey that no account has.
         unknown=[{"id": it, "rp": relying_party_of(settings).id} for it in unknown],
     )
+
+
+def _typed_hint(request: Request, sent: Sent) -> str | None:
+    """Returns the address in the form, for the form of a provider; None if it is none."""
+    try:
+        return typed_address(request, sent).original
+    except InvalidInput:
+        return None
 
 
 def _tries(sent: Sent) -> int:

@@ -7,6 +7,7 @@ from html import unescape
 import pytest
 
 from authapi.domain.federation.person import Person
+from authapi.errors import ProviderUnavailable
 from authapi.testing import PASSWORD
 from tests.web.federation.visits import (
     Visitor,
@@ -26,9 +27,59 @@ async def visitor(sqlite_url: str) -> AsyncIterator[Visitor]:
         yield found
 
 
-@pytest.mark.parametrize("page", ["sign-in", "sign-up"])
-async def test_the_buttons_lead_to_the_providers_and_on(visitor: Visitor, page: str) -> None:
-    shown = await visitor.api.get(f"/account/{page}?next=/orders%3Fid=1")
+SIGN_IN = "/account/sign-in"
+
+
+async def led_to(visitor: Visitor, **fields: str) -> str:
+    """Returns `state` of a visit that a button of the page to sign in begins."""
+    shown = await visitor.api.post(SIGN_IN, data={"provider": "acme", **fields})
+    assert shown.status_code == 200, shown.text
+    assert "You are led to Acme now." in shown.text
+    [url] = re.findall(r'http-equiv="refresh" content="0; url=([^"]*)"', shown.text)
+    return state_of(unescape(url))
+
+
+async def test_the_buttons_of_the_page_to_sign_in(visitor: Visitor) -> None:
+    shown = await visitor.api.get(f"{SIGN_IN}?next=/orders%3Fid=1")
+    check_page(shown, 200, "Continue with Acme")
+    names = re.findall(r'name="provider" value="([^"]*)" formnovalidate', shown.text)
+    assert names == ["acme", "other"]
+    assert shown.text.count(">or<") == 1
+    fields = {"email": "Ada@example.com", "password": "typed", "next": "/orders?id=1"}
+    answer = await visitor.come_back(await led_to(visitor, **fields), person())
+    assert answer.headers["location"] == "/orders?id=1"
+    assert visitor.acme.started[0][1] == "Ada@example.com"
+    assert (await visitor.api.get("/me")).status_code == 200
+
+
+@pytest.mark.parametrize("remember", [True, False])
+async def test_a_button_keeps_a_person_signed_in(visitor: Visitor, remember: bool) -> None:
+    fields = {"email": "", "password": "", "next": "", **({"remember": "yes"} if remember else {})}
+    answer = await visitor.come_back(await led_to(visitor, **fields), person())
+    cookies = [it for it in answer.headers.get_list("set-cookie") if it.startswith("authapi=")]
+    assert ["Max-Age" in it for it in cookies] == [remember]
+    assert visitor.acme.started[0][1] is None
+
+
+async def test_a_button_that_is_refused(visitor: Visitor) -> None:
+    fields = {"provider": "acme", "email": "ada@example.com"}
+    foreign = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    sent = await visitor.api.post(SIGN_IN, data=fields, headers=foreign)
+    assert sent.status_code == 403
+    sent = await visitor.api.post(SIGN_IN, data={**fields, "provider": "nope"})
+    assert sent.status_code == 404
+    sent = await visitor.api.post(SIGN_IN, data={**fields, "next": "//evil.example"})
+    assert visitor.acme.started[-1][0].continue_to is None
+    visitor.acme.unavailable = ProviderUnavailable()
+    sent = await visitor.api.post(SIGN_IN, data=fields)
+    check_page(sent, 503, "Continue with Acme", is_error=True)
+    assert 'value="ada@example.com"' in sent.text
+
+
+async def test_the_links_of_the_page_to_sign_up_lead_to_the_providers_and_on(
+    visitor: Visitor,
+) -> None:
+    shown = await visitor.api.get("/account/sign-up?next=/orders%3Fid=1")
     check_page(shown, 200, "Continue with Acme")
     hrefs = [unescape(it) for it in re.findall(r'href="([^"]*login/with/[^"]*)"', shown.text)]
     assert [it.split("?")[0] for it in hrefs] == ["../login/with/acme", "../login/with/other"]
@@ -40,7 +91,7 @@ async def test_the_buttons_lead_to_the_providers_and_on(visitor: Visitor, page: 
 
 
 async def test_a_page_without_a_target_leads_home(visitor: Visitor) -> None:
-    shown = await visitor.api.get("/account/sign-in?next=//evil.example")
+    shown = await visitor.api.get("/account/sign-up?next=//evil.example")
     [href, _] = re.findall(r'href="([^"]*login/with/[^"]*)"', shown.text)
     assert href == "../login/with/acme?strategy=session"
 

@@ -13,9 +13,9 @@ from authapi.web.federation.beginning import upstream_of
 from authapi.web.pages import addresses
 from authapi.web.pages.account.providers import title_of
 from authapi.web.pages.rendering import EMPTY, Form, see_other
+from authapi.web.routes.federation.going import lead_to_provider
 from authapi.web.routes.pages.account.caller import Caller, sent, shown
 from authapi.web.routes.pages.account.sudo import PROOF_FIELDS, needs_of, prove
-from authapi.web.routes.pages.federation.going import lead_to_provider
 from authapi.web.routes.pages.flow import Sent, perform
 from authapi.web.routing import AuthAPIRoute
 

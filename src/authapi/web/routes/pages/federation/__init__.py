@@ -1,1 +1,1 @@
-"""Pages on the way to another provider, and on the way back."""
+"""Pages on the way back from another provider."""
