@@ -35,6 +35,8 @@ SLOW = (
     *("add app", "remove app", "replace recovery codes", "step up by code"),
     *("step up by recovery code", "log in with second factor", "log in without session"),
     *("end everything", "reapply"),
+    *("sign up at a provider", "link and unlink", "step up at a provider", "fetch by a code"),
+    *("take over for a provider", "give an address", "want an account"),
 )
 """Operations whose transactions are all retried. Their rows show how often they took effect."""
 
@@ -118,7 +120,7 @@ async def prepared(
 def row_counts(harness: Harness) -> list[Any]:
     tables = (
         *("users", "sessions", "refresh_families", "email_tokens", "outbox", "events"),
-        *("login_tickets", "totp_factors", "recovery_codes"),
+        *("login_tickets", "totp_factors", "recovery_codes", "identities", "used_challenges"),
     )
     counts = (f"(SELECT count(*) FROM authapi_{table})" for table in tables)
     [row] = sql(harness.services.settings.resolved_database_url, f"SELECT {', '.join(counts)}")
@@ -158,6 +160,9 @@ def test_every_retried_call_is_covered() -> None:
         )
     }
     assert names == {
+        *("FederatedSignUp.create", "FederatedSignUp.take_over", "FederatedStepUp._use"),
+        *("IdentityLinks.link", "IdentityLinks.unlink", "IdentityLinks.unlink_as_administrator"),
+        *("FederatedAddresses.confirm", "LoginCodes.issue"),
         *("Sessions.create", "Sessions.logout", "Sessions.end", "Sessions.end_own"),
         *("Sessions.end_others", "Sessions.end_all", "Sessions.merge_data"),
         *("Profiles.edit", "Deletion.delete_own", "EmailChanges._revert"),
