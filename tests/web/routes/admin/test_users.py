@@ -31,6 +31,10 @@ OPERATIONS = [
     *("DELETE /admin/users/{user_id}/sessions", "POST /admin/users/{user_id}/invitation"),
     "POST /admin/users/{user_id}/reset-link",
     *("GET /admin/users/{user_id}/factors", "DELETE /admin/users/{user_id}/factors"),
+    *(
+        "GET /admin/users/{user_id}/identities",
+        "DELETE /admin/users/{user_id}/identities/{identity_id}",
+    ),
     *("GET /admin/users/{user_id}/sessions", "GET /admin/users/{user_id}/tokens"),
     "DELETE /admin/users/{user_id}/sessions/{session_id}",
     "DELETE /admin/users/{user_id}/tokens/{token_id}",
@@ -96,7 +100,8 @@ async def ask(
     """Send a request of `operation`; by default for an account that does not exist."""
     method, _, template = operation.partition(" ")
     path = template.replace("{user_id}", str(user_id or uuid4()))
-    path = path.replace("{session_id}", str(uuid4())).replace("{token_id}", str(uuid4()))
+    for part in ("{session_id}", "{token_id}", "{identity_id}"):
+        path = path.replace(part, str(uuid4()))
     body = {"email": "new@example.com"} if method == "POST" else {}
     return await admin.api.request(
         method, path, headers=headers, json=body if method in ("POST", "PATCH") else None
@@ -125,10 +130,10 @@ async def test_only_superusers_are_allowed(admin: AdminAPI, operation: str) -> N
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_changes_and_factors_require_a_recent_login(admin: AdminAPI, operation: str) -> None:
+async def test_changes_and_ways_in_require_a_recent_login(admin: AdminAPI, operation: str) -> None:
     with acting_as(admin.root, auth_time=now() - timedelta(hours=1)):
         answer = await ask(admin, operation, user_id=admin.alice.id)
-    if operation.startswith("GET") and not operation.endswith("/factors"):
+    if operation.startswith("GET") and not operation.endswith(("/factors", "/identities")):
         assert answer.status_code == 200
     else:
         problem(answer, 401, "stale_authentication")
