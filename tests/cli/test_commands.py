@@ -172,7 +172,7 @@ def test_invalid_arguments_are_one_line_errors(run: Run) -> None:
 
 
 def beside(revision: str) -> str:
-    """What `db current` says below the revision."""
+    """What `db current` says about the revision on standard error."""
     oldest = oldest_code(revision)
     return "" if oldest == revision else f"Code from {oldest} on may run beside it.\n"
 
@@ -182,7 +182,8 @@ async def test_commands_beside_a_newer_schema(
 ) -> None:
     usable = f"9999_beside_{number(migrations.head())}"
     sql(sqlite_url, f"UPDATE authapi_version SET version_num = '{usable}'")
-    assert run("db", "current", database_url=sqlite_url).stdout == f"{usable}\n{beside(usable)}"
+    shown = run("db", "current", database_url=sqlite_url)
+    assert (shown.stdout, shown.stderr) == (f"{usable}\n", beside(usable))
     done = run("db", "upgrade", database_url=sqlite_url)
     assert done.stdout == f"The schema is at {usable}.\n"
     async with client(create_app(make_settings(database_url=sqlite_url))) as api:
@@ -199,7 +200,8 @@ def test_schema_upgrade_and_downgrade(run: Run) -> None:
     assert "authapi db upgrade" in failed_with_one_line(run("db", "check"))
     assert run("db", "upgrade").stdout == f"The schema is at {head}.\n"
     assert run("db", "check").stdout == f"The schema is at {head} and matches this version.\n"
-    assert run("db", "current").stdout == f"{head}\n{beside(head)}"
+    shown = run("db", "current")
+    assert (shown.stdout, shown.stderr) == (f"{head}\n", beside(head))
     assert run("db", "downgrade", "base", "--yes").stdout == "The schema is at nothing.\n"
     assert run("db", "upgrade", "head").returncode == 0
     assert run("db", "downgrade", "-1", "--yes").returncode == 0

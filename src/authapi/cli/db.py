@@ -68,7 +68,8 @@ def current() -> None:
     revision = migrations.current(url, names=names)
     print(revision or "nothing")
     if revision is not None and (oldest := migrations.oldest_code(revision)) != revision:
-        print(f"Code from {oldest} on may run beside it.")
+        # Scripts read the revision from standard output.
+        print(f"Code from {oldest} on may run beside it.", file=sys.stderr)
 
 
 @app.command()
