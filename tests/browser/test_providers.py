@@ -173,7 +173,7 @@ def test_a_code_for_a_page_of_another_origin(browser: Browser, place: Place) -> 
         assert not [it for it in context.cookies(place.service.url) if it["name"] == "authapi"]
 
 
-def test_a_foreign_page_signs_nobody_in(browser: Browser, place: Place) -> None:
+def test_a_foreign_page_signs_mailless_in(browser: Browser, place: Place) -> None:
     with opened(browser) as context:
         page = context.new_page()
         for role in ("link", "button"):
@@ -270,7 +270,7 @@ def test_a_person_without_an_address_gives_one(browser: Browser, place: Place) -
     with opened(browser) as context:
         page = context.new_page()
         begin(page, place, "Acme", "/account/security")
-        log_in_there(page, "nobody")
+        log_in_there(page, "mailless")
         expect(page.get_by_role("heading", level=1)).to_have_text("Your e-mail address")
         page.locator("input[name=email]").fill("given@example.com")
         page.get_by_role("button", name="Continue").click()

@@ -120,8 +120,8 @@ async def test_every_algorithm(
 async def test_people_without_a_verified_address(issuer: str) -> None:
     person = await person_of(upstream_of(issuer, "es256"), "unverified-joe")
     assert (person.email, person.email_verified) == ("unverified-joe@example.com", False)
-    person = await person_of(upstream_of(issuer, "es256"), "nobody")
-    assert (person.subject, person.email) == ("nobody", None)
+    person = await person_of(upstream_of(issuer, "es256"), "mailless")
+    assert (person.subject, person.email) == ("mailless", None)
 
 
 async def test_a_step_up_proves_when_the_login_was(issuer: str) -> None:

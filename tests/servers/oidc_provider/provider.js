@@ -1,6 +1,6 @@
 // An OpenID provider where people log in with any name. Its arguments are the port, and the addresses
 // to which it leads back. The name of a person is the beginning of their address; that of a person
-// whose name begins with "unverified" is not verified, and "nobody" has no address. The claims are at
+// whose name begins with "unverified" is not verified, and "mailless" has no address. The claims are at
 // the userinfo endpoint, or in the ID token if CLAIMS_IN_ID_TOKENS is set.
 import { generateKeyPairSync } from 'node:crypto'
 import Provider from 'oidc-provider'
@@ -37,7 +37,7 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
     claims: () => ({
       sub: id,
       name: `${id} of the provider`,
-      ...(id === 'nobody' ? {} : { email: `${id}@example.com`, email_verified: !id.startsWith('unverified') }),
+      ...(id === 'mailless' ? {} : { email: `${id}@example.com`, email_verified: !id.startsWith('unverified') }),
     }),
   }),
   pkce: { required: () => true },

@@ -100,7 +100,7 @@ async def test_mail_and_identity_together_make_the_account(confirming: Harness) 
     assert await addresses.give(ticket, email) is None
     [mail] = await sent_mail(confirming.services, email.canonical)
     assert (mail.kind, mail.secret is not None) == ("confirm", True)
-    # Until the mail is read, nobody logs in.
+    # Until the mail is read, there is no login.
     await ticket_of(confirming, person)
     login = await begin(confirming, await addresses.confirm(ticket, mail.secret or ""))
     assert login.user.email_confirmed_at is not None

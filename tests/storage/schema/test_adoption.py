@@ -45,7 +45,7 @@ def test_former_tables_are_renamed_with_every_row(former_url: str, names: TableN
     with_names = {
         **before,
         "users": [(*row, None, None, None, 0, None) for row in before["users"]],
-        "sessions": [(*row, None) for row in before["sessions"]],
+        "sessions": [(*row, None, None) for row in before["sessions"]],
     }
     migrations.upgrade(former_url, names=names)
     assert former.contents(former_url, prefix_of(names)) == with_names

@@ -146,14 +146,14 @@ async def test_a_login_leads_to_no_other_host(sqlite_url: str, target: str) -> N
 
 
 async def test_an_unknown_provider_is_refused(visitor: Visitor) -> None:
-    for name in ("nobody", "Acme", "acme ", "%00", "a" * 5000):
+    for name in ("unlisted", "Acme", "acme ", "%00", "a" * 5000):
         for answer in (
             await visitor.api.post(f"/login/with/{name}", json={}),
             await visitor.api.get(f"/login/with/{name}", headers=LINK),
             await visitor.api.get(f"/login/with/{name}/callback"),
         ):
             assert answer.status_code in {404, 414}, answer.text
-    answer = await visitor.api.post("/login/with/nobody", json={})
+    answer = await visitor.api.post("/login/with/unlisted", json={})
     assert answer.json()["code"] == "provider_unknown"
     # The path of another route with another method.
     answer = await visitor.api.get("/login/with/exchange", headers=LINK)

@@ -175,8 +175,8 @@ async def test_a_connection_asks_for_the_password_after_a_while(visitor: Visitor
 async def test_an_unknown_provider_is_a_missing_page(visitor: Visitor) -> None:
     await sign_in(visitor)
     for answer in (
-        await visitor.api.get("/account/security/providers/nobody"),
-        await visitor.api.post("/account/security/providers/nobody", data={"go": "1"}),
+        await visitor.api.get("/account/security/providers/unlisted"),
+        await visitor.api.post("/account/security/providers/unlisted", data={"go": "1"}),
     ):
         assert answer.status_code == 404
 
