@@ -88,7 +88,7 @@ async def test_sqlite_enforces_foreign_keys(sqlite_url: str) -> None:
         async with database.engine.begin() as connection:
             await connection.exec_driver_sql(
                 "INSERT INTO authapi_sessions VALUES ('s', 'unknown', 'jwt', NULL, NULL, '[]', '',"
-                " '', '', '', '', '[]', NULL, NULL, '{}', 0, NULL, NULL, NULL)"
+                " '', '', '', '', '[]', NULL, NULL, '{}', 0, NULL, NULL, NULL, NULL)"
             )
     await database.close()
 
