@@ -54,9 +54,9 @@ these algorithms. Tokens signed with HS256, HS384 or HS512 are refused.
 
 
 def _logins() -> str:
-    """Returns the section about logins at providers. Tests in a browser use each client."""
+    """Returns the section about logins at providers. A test uses each client."""
     manifest = json.loads((LOGINS / "package.json").read_text(encoding="utf-8"))
-    names = {"rs256": "RS256", "es256": "ES256", "eddsa": "EdDSA"}
+    names = {"rs256": "RS256", "es256": "ES256", "ps256": "PS256", "eddsa": "EdDSA"}
     signed = [names[client] for client in oidc_provider.CLIENTS]
     rows = [("provider", "version", *signed, "query", "form_post"), ("---",) * (len(signed) + 4)]
     for name, number in manifest["dependencies"].items():
@@ -65,8 +65,8 @@ def _logins() -> str:
     return f"""\
 ## Logins at other providers
 
-People log in ([federation.md](federation.md)) at this provider in Chromium, with ID tokens of these
-algorithms and answers in these modes. oidc-provider-mock of PyPI answers as a provider with few
+ID tokens of this provider are verified in these algorithms ([federation.md](federation.md)). People
+log in with those in RS256, ES256 and EdDSA in Chromium, and with answers in these modes. oidc-provider-mock of PyPI answers as a provider with few
 checks. Google, Microsoft, Apple, GitHub, Kakao and Naver are tested with answers as their
 documentation has them, not with the services themselves.
 

@@ -86,7 +86,9 @@ async def test_mail_tells_time_device_and_network(service: Service, locale: str)
     (message,) = await api.outbox()
     text = text_of(message)
     assert message["To"] == ALICE
-    for fact in ("Alice", AWAY, "Firefox", "Windows", f"{now():%Y-%m-%d}", "UTC"):
+    at = now()
+    days = {"en": f"{at:%B} {at.day}, {at.year}", "ko": f"{at.year}년 {at.month}월 {at.day}일"}
+    for fact in ("Alice", AWAY, "Firefox", "Windows", days[locale], "UTC"):
         assert fact in text, fact
     assert "Mozilla" not in message.as_string()
     assert "http://127.0.0.1:8000/account/disown?token=" in text
