@@ -66,9 +66,10 @@ def _logins() -> str:
 ## Logins at other providers
 
 ID tokens of this provider are verified in these algorithms ([federation.md](federation.md)). People
-log in with those in RS256, ES256 and EdDSA in Chromium, and with answers in these modes. oidc-provider-mock of PyPI answers as a provider with few
-checks. Google, Microsoft, Apple, GitHub, Kakao and Naver are tested with answers as their
-documentation has them, not with the services themselves.
+log in with those in RS256, ES256 and EdDSA in Chromium, and with answers in these modes.
+oidc-provider-mock of PyPI answers as a provider with few checks. Google, Microsoft, Apple, GitHub,
+Kakao and Naver are tested with answers as their documentation has them, not with the services
+themselves.
 
 {table}
 """
