@@ -1,9 +1,6 @@
 """Logins at oidc-provider-mock, which has its own implementation of OpenID Connect (Authlib)."""
 
 import asyncio
-import json
-import os
-import sys
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,7 +13,8 @@ from authapi.domain.federation.person import Person
 from authapi.errors import ProviderAnswerRefused, ProviderRefused
 from authapi.outbound.upstreams.remote import RemoteUpstream
 from tests.outbound.upstreams.visits import REDIRECT_URI, flow_of, upstreams_of
-from tests.servers.process import ServeProcess, free_port
+from tests.servers.mock_provider import mock_provider
+from tests.servers.process import free_port
 
 PEOPLE: list[dict[str, Any]] = [
     {"sub": "carol", "email": "carol@example.com", "email_verified": True, "name": "Carol"},
@@ -28,16 +26,7 @@ PEOPLE: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Runs the provider in another process, because it warns."""
-    folder, port = tmp_path_factory.mktemp("provider"), free_port()
-    command = [sys.executable, "-m", "oidc_provider_mock", "--port", str(port)]
-    command += ["--require-nonce", "true"]
-    for person in PEOPLE:
-        command += ["--user-claims", json.dumps(person)]
-    environment = {"PATH": os.environ["PATH"], "AUTHLIB_INSECURE_TRANSPORT": "1"}
-    with ServeProcess(command, environment, folder) as process:
-        url = f"http://127.0.0.1:{port}"
-        process.wait_ready(f"{url}/jwks", timeout=60)
+    with mock_provider(tmp_path_factory.mktemp("provider"), free_port(), PEOPLE) as url:
         yield url
 
 
