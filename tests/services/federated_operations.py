@@ -1,6 +1,7 @@
 """Operations on accounts by people at providers, for tests of lock order, races and conflicts."""
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from authapi.clock import now
@@ -8,6 +9,7 @@ from authapi.crypto.secrets import hash_secret, new_secret
 from authapi.domain.email_address import parse_email, stored_email
 from authapi.domain.email_token import Purpose
 from authapi.domain.federation.flow import FlowIntent
+from authapi.domain.user import User
 from authapi.errors import EmailNeeded, InvalidOneTimeSecret, LinkRequired
 from tests.services.federated_people import a_flow, a_person, log_in
 
@@ -19,6 +21,11 @@ VERIFIED = {"email_verified": True, "is_authoritative": True}
 
 def _address() -> str:
     return f"{new_secret()[:12].lower().replace('_', 'a').replace('-', 'b')}@example.com"
+
+
+async def _unconfirmed(harness: "Harness") -> User:
+    """A new account without a session, which an operation that ends all sessions would end."""
+    return await harness.services.accounts.registration.create(parse_email(_address()), None)
 
 
 async def sign_up_and_log_in(harness: "Harness", _: "Person", __: "Person") -> None:
@@ -63,8 +70,8 @@ async def fetch_by_code(harness: "Harness", _: "Person", __: "Person") -> None:
 
 async def take_over(harness: "Harness", _: "Person", __: "Person") -> None:
     """A person takes an account over whose address was never confirmed."""
-    taken = await harness.person(confirmed=False)
-    email = stored_email(taken.user.email)
+    taken = await _unconfirmed(harness)
+    email = stored_email(taken.email)
     person = a_person(email.canonical, **VERIFIED)
     sign_up = harness.services.federation.arrivals._sign_up
     await sign_up.take_over(person, email, taken.id)
@@ -87,7 +94,7 @@ async def give_an_address(harness: "Harness", one: "Person", _: "Person") -> Non
     await addresses.give(await ticket(), parse_email(_address()))
     with suppress(LinkRequired):
         await addresses.give(await ticket(), stored_email(one.user.email))
-    unconfirmed = await harness.person(confirmed=False)
+    unconfirmed = replace(one, user=await _unconfirmed(harness))
     with suppress(InvalidOneTimeSecret):
         token = await harness.link(unconfirmed, Purpose.CONFIRM)
         await addresses.confirm(await ticket(), token)
