@@ -3,14 +3,18 @@
 import base64
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pyotp
 
 from authapi.clock import now
+from authapi.crypto.ids import new_id
 from authapi.domain.email_token import Purpose
+from authapi.domain.federation.person import LinkedIdentity
 from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client
+from tests.services.federated_people import a_person
 from tests.soft_authenticator import SoftAuthenticator
 from tests.web.logins import Headers, sign_in
 from tests.web.mailbox import secret_in
@@ -210,9 +214,10 @@ class Story:
         begun = (await self.call("POST", "/me/factors/totp", headers=owner)).json()
         code = {"code": pyotp.TOTP(begun["secret"]).at(now())}
         await self.call("POST", "/me/factors/totp/confirm", code, owner)
-        base = f"/admin/users/{user.id}"
+        base, linked = f"/admin/users/{user.id}", await self.identity_of(user)
         for path in (
             *("/admin/users", base, f"{base}/sessions", f"{base}/tokens", f"{base}/factors"),
+            f"{base}/identities",
             *("/admin/events", "/admin/events/export", "/admin/stats"),
         ):
             await self.call("GET", path, headers=headers)
@@ -222,11 +227,32 @@ class Story:
         login = (await self.call("GET", f"{base}/sessions", headers=headers)).json()[0]["id"]
         await self.call("DELETE", f"{base}/sessions/{login}", headers=headers)
         await self.call("DELETE", f"{base}/factors", headers=headers)
+        await self.call("DELETE", f"{base}/identities/{linked}", headers=headers)
         await self.login(user, "jwt")
         await self.call("DELETE", f"{base}/sessions", headers=headers)
         await self.login(user, "jwt")
         await self.call("PATCH", base, {"is_active": False}, headers)
         await self.call("DELETE", base, headers=headers)
+
+    async def identity_of(self, user: User) -> UUID:
+        """Links a person at a provider, which may be gone from the settings; returns the id."""
+        person = a_person()
+        linked = LinkedIdentity(
+            id=new_id(),
+            user_id=user.id,
+            provider=person.provider,
+            issuer=person.issuer,
+            subject=person.subject,
+            email=None,
+            email_verified=False,
+            name=None,
+            created_at=now(),
+            last_login_at=None,
+        )
+        async with self.api.services.database.transaction() as store:
+            await store.users.lock(user.id)
+            assert await store.identities.add(linked, auth_context=None)
+        return linked.id
 
     async def enrolment(self) -> None:
         """Where a second factor is required: logins that add one."""
