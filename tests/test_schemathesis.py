@@ -36,6 +36,7 @@ from authapi.services.cursors import encode_cursor
 from authapi.testing import PASSWORD
 from tests.conftest import SettingsFactory
 from tests.second_factors import stored_passkey
+from tests.services.federated_people import a_link
 from tests.soft_authenticator import SoftAuthenticator
 from tests.web.logins import Headers, sign_in
 from tests.web.operations import operations
@@ -170,12 +171,13 @@ class Accounts:
         token, _ = await self._services.tokens.personal.create(
             owner, name="x", scopes=None, lifetime=None
         )
-        passkey = stored_passkey(user.id, SoftAuthenticator())
+        passkey, identity = stored_passkey(user.id, SoftAuthenticator()), a_link(user.id)
         async with self._services.database.transaction() as store:
             await store.users.lock(user.id)
             await store.passkeys.add(passkey)
+            await store.identities.add(identity, auth_context=None)
         ids = {"session_id": session.id, "token_id": token.id, "user_id": other.id}
-        ids |= {"passkey_id": passkey.id}
+        ids |= {"passkey_id": passkey.id, "identity_id": identity.id}
         return {name: str(value) for name, value in ids.items()}
 
     def email_token(self, purpose: Purpose) -> tuple[str, str]:

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from authapi.clock import now
+from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import hash_secret, new_opaque_token, new_secret
 from authapi.domain.federation.flow import Flow, FlowIntent
-from authapi.domain.federation.person import Person
+from authapi.domain.federation.person import LinkedIdentity, Person
 from authapi.domain.identity import Identity
 from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
@@ -28,6 +29,22 @@ def a_person(email: str | None = None, **changes: Any) -> Person:
     """A person whom no account is linked to."""
     person = Person(PROVIDER, ISSUER, secrets.token_hex(8), email=email, name="Ada Lovelace")
     return replace(person, **changes)
+
+
+def a_link(user_id: UUID) -> LinkedIdentity:
+    """A person at a provider who is linked to an account, as a row that is not stored yet."""
+    return LinkedIdentity(
+        id=new_id(),
+        user_id=user_id,
+        provider=PROVIDER,
+        issuer=ISSUER,
+        subject=secrets.token_hex(8),
+        email=None,
+        email_verified=False,
+        name=None,
+        created_at=now(),
+        last_login_at=None,
+    )
 
 
 def a_flow(

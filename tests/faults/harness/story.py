@@ -9,12 +9,10 @@ import httpx
 import pyotp
 
 from authapi.clock import now
-from authapi.crypto.ids import new_id
 from authapi.domain.email_token import Purpose
-from authapi.domain.federation.person import LinkedIdentity
 from authapi.domain.user import User
 from authapi.testing import PASSWORD, Client
-from tests.services.federated_people import a_person
+from tests.services.federated_people import a_link
 from tests.soft_authenticator import SoftAuthenticator
 from tests.web.logins import Headers, sign_in
 from tests.web.mailbox import secret_in
@@ -236,19 +234,7 @@ class Story:
 
     async def identity_of(self, user: User) -> UUID:
         """Links a person at a provider, which may be gone from the settings; returns the id."""
-        person = a_person()
-        linked = LinkedIdentity(
-            id=new_id(),
-            user_id=user.id,
-            provider=person.provider,
-            issuer=person.issuer,
-            subject=person.subject,
-            email=None,
-            email_verified=False,
-            name=None,
-            created_at=now(),
-            last_login_at=None,
-        )
+        linked = a_link(user.id)
         async with self.api.services.database.transaction() as store:
             await store.users.lock(user.id)
             assert await store.identities.add(linked, auth_context=None)
