@@ -134,6 +134,8 @@ def insert(url: str, revision: str) -> Rows:
         "kid": uuid4().hex,
         "state": "retired",
         "username": f"user{revision}",
+        "receiver": f"receiver of {revision}",
+        "subject": f"subject of {revision}",
         "mfa_since": None,  # the user logs in by password
     }
     rows: Rows = {}
