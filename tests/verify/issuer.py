@@ -35,6 +35,13 @@ class Reply:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # With the default of 5, the kernel drops connections that tests open at once on a busy
+    # machine. The client tries again after 1, 3 and 7 seconds, which exceeds its timeout.
+    request_queue_size = 128
+
+
 class Issuer:
     """The server, in a thread. `away` closes it like a killed process."""
 
@@ -50,7 +57,7 @@ class Issuer:
         self.may_answer = threading.Event()
         self.may_answer.set()
         self._port = 0
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         self._open()
         self.url = f"http://127.0.0.1:{self._port}"
         self.publish(self.key)
@@ -114,8 +121,7 @@ class Issuer:
         self._open()
 
     def _open(self) -> None:
-        server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
-        server.daemon_threads = True
+        server = _Server(("127.0.0.1", self._port), self._handler())
         self._server, self._port = server, server.server_port
         self._thread = threading.Thread(
             target=server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True
