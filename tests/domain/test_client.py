@@ -49,6 +49,7 @@ def read(
         request_id="id",
         on_malformed=malformed.append,
     )
+    assert client.network == network_of(client.ip)
     assert malformed == (["id"] if peer is not None and client.ip is None else [])
     return client
 
@@ -337,7 +338,7 @@ def test_without_trusted_proxies_the_client_is_the_peer() -> None:
 @pytest.mark.parametrize("name", ["x_real_ip", "forwarded", "true_client_ip", "x_client_ip"])
 def test_other_forwarding_headers_are_ignored(name: str) -> None:
     headers = {name: "for=203.0.113.9" if name == "forwarded" else "203.0.113.9"}
-    assert client_of("10.0.0.1", **headers).ip == "10.0.0.1"
+    assert client_of("10.0.0.1", trusted=PROXIES, **headers).ip == "10.0.0.1"
 
 
 def test_user_agent_is_truncated_and_printable() -> None:

@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -30,11 +30,13 @@ class Client:
     """Printable characters, at most 255."""
     request_id: str | None = None
     """Correlates the response, the log lines and the events of one request."""
+    parsed_network: str | None = field(default=None, repr=False, compare=False)
+    """The network of `ip`, if the address was parsed: a login asks for it several times."""
 
     @property
     def network(self) -> str:
         """The network of the client, which is the key of rate limits."""
-        return network_of(self.ip)
+        return network_of(self.ip) if self.parsed_network is None else self.parsed_network
 
 
 UNKNOWN_NETWORK = "unknown"
@@ -51,7 +53,10 @@ def network_of(ip: str | None) -> str:
     limit an attacker. All clients without a valid address share one network, so they are limited
     as well.
     """
-    address = parse_ip(ip) if ip else None
+    return _network(parse_ip(ip) if ip else None)
+
+
+def _network(address: IPAddress | None) -> str:
     if address is None:
         return UNKNOWN_NETWORK
     if isinstance(address, ipaddress.IPv6Address):
@@ -122,6 +127,7 @@ def read_client(
         ip=None if address is None else str(address),
         user_agent=None if agent is None else _printable(agent[:_MAX_AGENT].decode("latin-1")),
         request_id=request_id,
+        parsed_network=_network(address),
     )
 
 
