@@ -17,7 +17,6 @@ from authapi.services.audit import Audit
 from authapi.services.audit.search import AuditSearch
 from authapi.services.composition.accounts import AccountServices
 from authapi.services.factors.expiry import EXPIRING, prune_expired
-from authapi.services.factors.proofs import SecondFactorProofs
 from authapi.services.factors.services import FactorServices
 from authapi.services.federation.links import IdentityLinks
 from authapi.services.federation.services import FederationServices
@@ -84,7 +83,6 @@ class Services:
     logins: Logins
     login_enrolment: LoginEnrolment
     passkey_logins: PasskeyLogins
-    second_factors: SecondFactorProofs
     factors: FactorServices
     federation: FederationServices
     tokens: TokenServices
@@ -252,7 +250,6 @@ class Services:
             logins=logins,
             login_enrolment=LoginEnrolment(database, logins, factors, rate_limits),
             passkey_logins=PasskeyLogins(factors.proofs.passkeys, hooks, settings),
-            second_factors=factors.proofs,
             factors=factors,
             federation=FederationServices.of(
                 database,
