@@ -21,7 +21,7 @@ from authapi.domain.federation.person import NO_CLAIMS, Person
 from authapi.domain.federation.proof import person_as_json, person_of_json
 from authapi.errors import DecryptionFailed, EmailNeeded, LoginExpired
 
-TICKET_USE = "federation tickets 1"
+TICKET_USE = "federation tickets 2"
 """The use of the cipher of tickets, which gives it a key of its own."""
 LIFETIME = timedelta(hours=1)
 """How long a ticket works after the beginning of its flow: a mail may take a while."""
@@ -42,6 +42,7 @@ class OpenedTicket:
     continue_to: str | None
     state: str
     """The `state` of the flow: it is used up with the login."""
+    sealed_at: datetime
     expires_at: datetime
 
 
@@ -61,6 +62,7 @@ class EmailTickets:
             "remember": flow.remember,
             "continue": flow.continue_to,
             "state": flow.state,
+            "sealed_at": now().isoformat(),
             "expires_at": expires_at.isoformat(),
         }
         sealed = self._cipher().encrypt(_packed(members), context=_CONTEXT)
@@ -86,6 +88,7 @@ class EmailTickets:
             remember=members["remember"],
             continue_to=members["continue"],
             state=members["state"],
+            sealed_at=datetime.fromisoformat(members["sealed_at"]),
             expires_at=expires_at,
         )
 

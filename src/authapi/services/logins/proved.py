@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from authapi.domain.factors.passkeys import UsedChallenge
+from authapi.domain.factors.values import SingleUse
 from authapi.domain.federation.proof import FederatedProof
 from authapi.domain.user import User
 from authapi.storage import Store
@@ -29,7 +29,7 @@ class Proved:
     """The use of such a factor; None for other factors."""
     federated: FederatedProof | None = None
     """What a provider has proved; None for other factors."""
-    once: UsedChallenge | None = field(default=None, repr=False)
+    once: SingleUse | None = field(default=None, repr=False)
     """What is used up with the session, or with the ticket for a second factor; None if nothing."""
 
 
