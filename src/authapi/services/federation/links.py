@@ -23,7 +23,7 @@ from authapi.errors import (
 )
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import lock_owner
-from authapi.services.federation.once import check_flow, once_of, use_up
+from authapi.services.federation.once import check_flow, check_unchanged, once_of, use_up
 from authapi.services.federation.people import checked, shown_name, told_email
 from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import lock_target
@@ -63,16 +63,19 @@ class IdentityLinks:
         Returns the link as it is if the account has it already. The flow is used up. The owner gets
         a mail. Raises LoginFlowInvalid if the flow is not a link of this session, has expired or
         was used; ProviderAnswerRefused if the person has no usable identifier; IdentityTaken if
-        another account has the identity; InvalidCredential if the session has ended or has changed;
-        InsufficientAuthentication if the account has a second factor that the session has not
-        proved; and NotFound if the account is deleted.
+        another account has the identity; InvalidCredential if the session has ended or has changed,
+        or the credentials of the account since the flow began; InsufficientAuthentication if the
+        account has a second factor that the session has not proved; and NotFound if the account is
+        deleted.
         """
         check_flow(flow, FlowIntent.LINK, person, identity)
         person = checked(person)
         async with self._database.transaction() as store:
-            user = (await lock_owner(store, identity)).user
+            row = await lock_owner(store, identity)
+            user = row.user
             if not user.is_active:
                 raise NotFound
+            check_unchanged(flow, row.version)
             linked, is_new = await self._insert(store, user, person, new_id(), last_login_at=None)
             if not await store.used_challenges.add(once_of(flow)):
                 raise LoginFlowInvalid

@@ -10,7 +10,7 @@ from authapi.domain.factors.values import SingleUse, UsedTicket
 from authapi.domain.federation.flow import Flow, FlowIntent
 from authapi.domain.federation.person import Person
 from authapi.domain.identity import Identity
-from authapi.errors import LoginFlowInvalid
+from authapi.errors import InvalidCredential, LoginFlowInvalid
 from authapi.storage import Database, Store
 
 
@@ -29,6 +29,16 @@ def check_flow(
         raise LoginFlowInvalid
     if not is_own or not is_current:
         raise LoginFlowInvalid
+
+
+def check_unchanged(flow: Flow, credentials_version: int) -> None:
+    """Checks that the credentials of the account are as they were when `flow` began.
+
+    A person with a copied credential may have begun it before the owner has changed the password.
+    Raises InvalidCredential.
+    """
+    if flow.credentials_version not in {None, credentials_version}:
+        raise InvalidCredential
 
 
 def once_of(flow: Flow) -> UsedChallenge:

@@ -55,6 +55,7 @@ class FlowStart:
     continue_to: str | None = None
     user_id: UUID | None = None
     session_id: UUID | None = None
+    credentials_version: int | None = None
 
 
 def new_flow(start: FlowStart) -> Flow:
@@ -73,6 +74,7 @@ def new_flow(start: FlowStart) -> Flow:
         continue_to=start.continue_to,
         user_id=start.user_id,
         session_id=start.session_id,
+        credentials_version=start.credentials_version,
     )
 
 
@@ -98,6 +100,12 @@ def kept_flow(connection: HTTPConnection, state: str) -> Flow:
     if flow is None or flow.state != state:
         raise LoginFlowInvalid
     return flow
+
+
+def has_flow(connection: HTTPConnection, provider: str) -> bool:
+    """Whether a flow at this provider is under way in this browser."""
+    flows = (_open(connection, name, value) for name, value in _cookies(connection))
+    return any(flow is not None and flow.provider == provider for flow in flows)
 
 
 def discard_flow(connection: HTTPConnection, flow: Flow) -> Headers:
@@ -204,6 +212,7 @@ def _serialize(flow: Flow) -> bytes:
             flow.remember,
             flow.continue_to,
             *(None if it is None else str(it) for it in ids),
+            flow.credentials_version,
         ],
         separators=(",", ":"),
     ).encode()
@@ -217,7 +226,7 @@ def _parse(values: list[object]) -> Flow:
     times = {name: _time(found[name]) for name in ("began_at", "expires_at")}
     ids = {name: _uuid(found[name]) for name in ("user_id", "session_id")}
     texts = {name: str(found[name]) for name in _TEXTS}
-    continue_to = found["continue_to"]
+    continue_to, version = found["continue_to"], found["credentials_version"]
     return Flow(
         provider=texts["provider"],
         state=texts["state"],
@@ -231,13 +240,14 @@ def _parse(values: list[object]) -> Flow:
         continue_to=None if continue_to is None else str(continue_to),
         user_id=ids["user_id"],
         session_id=ids["session_id"],
+        credentials_version=version if isinstance(version, int) else None,
     )
 
 
 _TEXTS = ("provider", "state", "nonce", "verifier", "intent", "strategy")
 _MEMBERS = (
     *("provider", "state", "nonce", "verifier", "intent", "began_at", "expires_at"),
-    *("strategy", "remember", "continue_to", "user_id", "session_id"),
+    *("strategy", "remember", "continue_to", "user_id", "session_id", "credentials_version"),
 )
 
 
