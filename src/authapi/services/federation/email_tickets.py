@@ -9,7 +9,7 @@ follows the link.
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -26,8 +26,8 @@ TICKET_USE = "federation tickets 2"
 LIFETIME = timedelta(hours=1)
 """How long a ticket works after the beginning of its flow: a mail may take a while."""
 _CONTEXT = "email ticket"
-_MAX_CLAIMS = 1500
-"""Of the compressed claims of a person in a ticket, in bytes: a cookie has room for 4096."""
+_MAX_PACKED = 2800
+"""Bytes of the compressed members of a ticket: a cookie has room for 4096, sealed."""
 _MAX_TICKET = 8192
 
 
@@ -57,7 +57,6 @@ class EmailTickets:
         # Of the flow: all its tickets, of which one can be used, end at the same time.
         expires_at = flow.began_at + LIFETIME
         members = {
-            "person": person_as_json(_bounded(person)),
             "strategy": flow.strategy,
             "remember": flow.remember,
             "continue": flow.continue_to,
@@ -65,9 +64,12 @@ class EmailTickets:
             "sealed_at": now().isoformat(),
             "expires_at": expires_at.isoformat(),
         }
-        sealed = self._cipher().encrypt(_packed(members), context=_CONTEXT)
-        text = base64url.encode(sealed)
-        return EmailNeeded(ticket=text, expires_at=expires_at)
+        for who in _shorter(person):
+            packed = _packed({**members, "person": person_as_json(who)})
+            if len(packed) <= _MAX_PACKED:
+                break
+        sealed = self._cipher().encrypt(packed, context=_CONTEXT)
+        return EmailNeeded(ticket=base64url.encode(sealed), expires_at=expires_at)
 
     def open(self, ticket: str) -> OpenedTicket:
         """Returns what a ticket has. Raises LoginExpired if it is not valid any longer."""
@@ -97,7 +99,9 @@ def _packed(members: object) -> bytes:
     return zlib.compress(json.dumps(members, separators=(",", ":")).encode(), 9)
 
 
-def _bounded(person: Person) -> Person:
-    """Returns `person` without claims if they are too long."""
-    is_short = len(_packed(dict(person.claims))) <= _MAX_CLAIMS
-    return person if is_short else replace(person, claims=NO_CLAIMS)
+def _shorter(person: Person) -> Iterator[Person]:
+    """Yields `person`, then with less and less of what no account needs."""
+    yield person
+    yield (bare := replace(person, claims=NO_CLAIMS))
+    yield (bare := replace(bare, name=None))
+    yield replace(bare, email=None, email_verified=False, is_authoritative=False)

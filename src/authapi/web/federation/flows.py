@@ -19,7 +19,7 @@ from authapi.crypto import base64url
 from authapi.crypto.encryption import Cipher
 from authapi.crypto.secrets import is_secret, new_secret
 from authapi.domain.federation.flow import Flow, FlowIntent
-from authapi.errors import DecryptionFailed, LoginFlowInvalid
+from authapi.errors import DecryptionFailed, InputError, InvalidInput, LoginFlowInvalid
 from authapi.strategies.session import cookie_name, set_cookie
 from authapi.web.context import context_of
 
@@ -29,8 +29,13 @@ LIFETIME = timedelta(minutes=10)
 """How long a visit to a provider may take."""
 MAX_FLOWS = 5
 """How many flows one browser keeps. The oldest goes."""
-MAX_BYTES = 6000
-"""How many bytes the flows of one browser have together: proxies limit the header of cookies."""
+MAX_COOKIE = 3298
+"""Bytes of the cookie of a flow, with its name: browsers drop one with more than 4096."""
+MAX_BYTES = 2 * (MAX_COOKIE + 2)
+"""How many bytes the flows of one browser have together: two of them always fit."""
+MAX_HEADER = 8000
+"""How many bytes all cookies of a browser have together, as far as flows can help it. Proxies
+refuse a request whose header of cookies is longer than 8 KiB."""
 
 _NAME = "authapi-flow-"
 _NAMED_BY = 8
@@ -79,11 +84,17 @@ def new_flow(start: FlowStart) -> Flow:
 
 
 def keep_flow(connection: HTTPConnection, flow: Flow) -> Headers:
-    """Returns the headers that keep `flow`, and delete what the browser need not keep."""
+    """Returns the headers that keep `flow`, and delete what the browser need not keep.
+
+    Raises InvalidInput if `continue_to` is too long for a cookie.
+    """
     name, secure = _name(connection, flow.state), _is_secure(connection)
     value = base64url.encode(_cipher(connection).encrypt(_serialize(flow), context=name))
+    size = len(f"{name}={value}")
+    if size > MAX_COOKIE:
+        raise InvalidInput(InputError(("body", "continue"), "string_too_long", "is too long"))
     header = ("set-cookie", set_cookie(name, value, secure=secure, max_age=LIFETIME))
-    return (header, *_discards(connection, len(name) + len(value)))
+    return (header, *_discards(connection, size))
 
 
 def kept_flow(connection: HTTPConnection, state: str) -> Flow:
@@ -165,20 +176,25 @@ def _cookies(connection: HTTPConnection) -> Iterator[tuple[str, str]]:
                 yield name, value
 
 
+def _size_of_cookies(connection: HTTPConnection) -> int:
+    return sum(len(value) for name, value in connection.scope["headers"] if name == b"cookie")
+
+
 def _discards(connection: HTTPConnection, added: int) -> Headers:
     """Returns the headers that delete flows which are over, and the oldest if there are many."""
     valid = list[tuple[datetime, str, int]]()
-    deleted = set[str]()
+    deleted, others = set[str](), _size_of_cookies(connection)
     for name, value in _cookies(connection):
-        flow = _open(connection, name, value)
+        flow, length = _open(connection, name, value), len(f"{name}={value}; ")
+        others -= length
         if flow is None:
             deleted.add(name)
         else:
-            valid.append((flow.began_at, name, len(name) + len(value)))
-    size, number = added, 1
+            valid.append((flow.began_at, name, length))
+    size, number, room = added + len("; "), 1, min(MAX_BYTES, MAX_HEADER - others)
     for _, name, length in sorted(valid, reverse=True):
         size, number = size + length, number + 1
-        if number > MAX_FLOWS or size > MAX_BYTES:
+        if number > MAX_FLOWS or size > room:
             deleted.add(name)
     return tuple(_deletion(connection, name) for name in sorted(deleted))
 

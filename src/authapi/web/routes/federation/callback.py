@@ -11,6 +11,8 @@ from authapi.domain.federation.flow import Callback, Flow, FlowIntent
 from authapi.domain.federation.person import Person
 from authapi.domain.identity import Identity
 from authapi.errors import (
+    IdentityTaken,
+    InactiveAccount,
     InvalidCredential,
     LoginFlowInvalid,
     ProviderAnswerRefused,
@@ -176,7 +178,13 @@ async def _change(
         caller = await owner_of(runtime.services.database, flow)
     federation = runtime.services.federation
     if flow.intent is FlowIntent.LINK:
-        await federation.links.link(person, flow, caller)
+        try:
+            await federation.links.link(person, flow, caller)
+        except IdentityTaken as refusal:
+            await federation.arrivals.record_refusal(
+                flow.provider, refusal.code, strategy=flow.strategy, user_id=flow.user_id
+            )
+            raise
         return lead_on(request, flow)
     renewal = renewal_of(runtime.registry, caller)
     await federation.step_up.prove(person, flow, caller, new_secret_hash=secret_of(renewal))
@@ -191,10 +199,13 @@ def _may_be_of(flow: Flow, caller: Identity) -> bool:
 
 
 async def _caller(request: Request) -> Identity | None:
-    """Returns the person whose cookie the browser has sent; None if it has ended."""
+    """Returns the person whose cookie the browser has sent; None if it is of no use any longer.
+
+    Then another person can still log in.
+    """
     try:
         return await resolve(_CALLER, request)
-    except InvalidCredential:
+    except (InactiveAccount, InvalidCredential):
         return None
 
 

@@ -1,4 +1,4 @@
-"""POST /me/reauthenticate/with/{provider} begins to prove again, at a provider, who is logged in."""
+"""POST /me/reauthenticate/with/{provider}: a session proves again at a provider whose it is."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
