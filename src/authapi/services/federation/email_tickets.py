@@ -64,10 +64,11 @@ class EmailTickets:
             "sealed_at": now().isoformat(),
             "expires_at": expires_at.isoformat(),
         }
-        for who in _shorter(person):
-            packed = _packed({**members, "person": person_as_json(who)})
-            if len(packed) <= _MAX_PACKED:
-                break
+        texts = (_packed({**members, "person": person_as_json(it)}) for it in _shorter(person))
+        # One that is too long for a cookie is good for a client that gets the ticket itself.
+        packed = next((it for it in texts if len(it) <= _MAX_PACKED), None)
+        if packed is None:
+            packed = _packed({**members, "person": person_as_json(_shortest(person))})
         sealed = self._cipher().encrypt(packed, context=_CONTEXT)
         return EmailNeeded(ticket=base64url.encode(sealed), expires_at=expires_at)
 
@@ -103,5 +104,16 @@ def _shorter(person: Person) -> Iterator[Person]:
     """Yields `person`, then with less and less of what no account needs."""
     yield person
     yield (bare := replace(person, claims=NO_CLAIMS))
-    yield (bare := replace(bare, name=None))
-    yield replace(bare, email=None, email_verified=False, is_authoritative=False)
+    yield replace(bare, name=None)
+    yield _shortest(person)
+
+
+def _shortest(person: Person) -> Person:
+    return replace(
+        person,
+        claims=NO_CLAIMS,
+        name=None,
+        email=None,
+        email_verified=False,
+        is_authoritative=False,
+    )

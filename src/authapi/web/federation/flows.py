@@ -228,7 +228,8 @@ def _serialize(flow: Flow) -> bytes:
             flow.remember,
             flow.continue_to,
             *(None if it is None else str(it) for it in ids),
-            flow.credentials_version,
+            # Last, and not for logins: processes of the release before read these.
+            *(() if flow.credentials_version is None else (flow.credentials_version,)),
         ],
         separators=(",", ":"),
     ).encode()
@@ -236,9 +237,9 @@ def _serialize(flow: Flow) -> bytes:
 
 def _parse(values: list[object]) -> Flow:
     """Returns the flow of sealed values. Raises ValueError for those of another version."""
-    if len(values) != len(_MEMBERS):
+    if len(values) not in {len(_MEMBERS) - 1, len(_MEMBERS)}:
         raise ValueError("a flow of another version")
-    found: Mapping[str, object] = dict(zip(_MEMBERS, values, strict=True))
+    found: Mapping[str, object] = dict(zip(_MEMBERS, [*values, None], strict=False))
     times = {name: _time(found[name]) for name in ("began_at", "expires_at")}
     ids = {name: _uuid(found[name]) for name in ("user_id", "session_id")}
     texts = {name: str(found[name]) for name in _TEXTS}
