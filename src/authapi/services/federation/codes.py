@@ -23,8 +23,8 @@ from authapi.domain.factors.authentication_context import MFA
 from authapi.domain.factors.passkeys import UsedChallenge
 from authapi.domain.factors.values import LoginTicket, TicketPurpose, UsedTicket
 from authapi.errors import DecryptionFailed, EmailNeeded, LoginFlowInvalid
-from authapi.services.federation.once import has_ended, use_up, used_text
-from authapi.services.logins.proved import Proved
+from authapi.services.federation.once import has_ended, used_text
+from authapi.services.logins.proved import Proved, use_up
 from authapi.services.revalidation import lock_unchanged_user
 from authapi.storage import Database
 from authapi.storage.database import retry_on_conflict

@@ -23,8 +23,9 @@ from authapi.errors import (
 )
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import lock_owner
-from authapi.services.federation.once import check_flow, check_unchanged, once_of, use_up
+from authapi.services.federation.once import check_flow, check_unchanged, once_of
 from authapi.services.federation.people import checked, shown_name, told_email
+from authapi.services.logins.proved import use_up
 from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import lock_target
 from authapi.settings import Settings

@@ -6,12 +6,11 @@ from datetime import datetime, timedelta
 from authapi.clock import now
 from authapi.crypto.ids import first_id_at
 from authapi.domain.factors.passkeys import UsedChallenge
-from authapi.domain.factors.values import SingleUse, UsedTicket
 from authapi.domain.federation.flow import Flow, FlowIntent
 from authapi.domain.federation.person import Person
 from authapi.domain.identity import Identity
 from authapi.errors import InvalidCredential, LoginFlowInvalid
-from authapi.storage import Database, Store
+from authapi.storage import Database
 
 
 def check_flow(
@@ -58,16 +57,6 @@ async def is_used(database: Database, flow: Flow) -> bool:
 def used_text(text: str, expires_at: datetime) -> UsedChallenge:
     """Returns what using `text` up stores, until it expires: its hash."""
     return UsedChallenge(hashlib.sha256(text.encode()).digest(), expires_at)
-
-
-async def use_up(store: Store, once: SingleUse) -> bool:
-    """Uses up what a login is used with; False if it was used, or has ended.
-
-    Of several concurrent transactions, one gets True.
-    """
-    if isinstance(once, UsedTicket):
-        return await store.login_tickets.consume(once.id, now=now())
-    return await store.used_challenges.add(once)
 
 
 async def has_ended(database: Database, sealed_at: datetime, lifetime: timedelta) -> bool:

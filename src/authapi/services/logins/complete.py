@@ -28,8 +28,7 @@ from authapi.errors import (
 from authapi.services.audit import Audit
 from authapi.services.factors.proofs import SecondFactorProof, SecondFactorProofs, WrongSecondFactor
 from authapi.services.factors.webauthn.assertions import BoundAssertion, RequestOptions
-from authapi.services.federation.once import use_up
-from authapi.services.logins.proved import Login, Proved, SecondFactorUse
+from authapi.services.logins.proved import Login, Proved, SecondFactorUse, use_up
 from authapi.services.revalidation import lock_unchanged_user
 from authapi.settings import Settings
 from authapi.storage import Database, Store

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from authapi.domain.factors.values import SingleUse
+from authapi.clock import now
+from authapi.domain.factors.values import SingleUse, UsedTicket
 from authapi.domain.federation.proof import FederatedProof
 from authapi.domain.user import User
 from authapi.storage import Store
@@ -71,3 +72,13 @@ class Login:
     """What is used up with the session, such as the second factor; None if nothing."""
     federated: FederatedProof | None = None
     """What a provider has proved; None if the first factor was another one."""
+
+
+async def use_up(store: Store, once: SingleUse) -> bool:
+    """Uses up what a login is used with; False if it was used, or has ended.
+
+    Of several concurrent transactions, one gets True.
+    """
+    if isinstance(once, UsedTicket):
+        return await store.login_tickets.consume(once.id, now=now())
+    return await store.used_challenges.add(once)
