@@ -30,15 +30,13 @@ from authapi.crypto.passwords import PasswordHash
 from authapi.domain.email_token import Purpose
 from authapi.domain.identity import Identity
 from authapi.domain.user import User, UserOrder
-from authapi.errors import EmailNeeded
 from authapi.services import Services
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.cursors import encode_cursor
 from authapi.testing import PASSWORD
 from tests.conftest import SettingsFactory
 from tests.second_factors import stored_passkey
-from tests.servers.openid import OpenIDServer
-from tests.services.federated_people import a_flow, a_link, a_person
+from tests.services.federated_people import a_link
 from tests.soft_authenticator import SoftAuthenticator
 from tests.web.logins import Headers, sign_in
 from tests.web.operations import operations
@@ -100,17 +98,13 @@ NEED_SECOND_FACTOR = {
     "POST /login/passkey",
     "POST /login/second-factor",
     "POST /login/second-factor/options",
-    "POST /login/with/address/confirm",
-    "POST /login/with/exchange",
-    "GET /login/with/{provider}",
     "POST /me/factors/passkeys",
     "POST /me/factors/totp/confirm",
     "DELETE /me/factors/totp",
     "POST /me/factors/recovery-codes",
 }
-"""Operations that succeed only with a code, a passkey or the ticket of a login, or lead elsewhere:
-JSON Schema cannot express one, and the tests of these routes have it."""
-PROVIDER = "acme"
+"""Operations that succeed only with a code, a passkey or the ticket of a login: JSON Schema cannot
+express one, and the tests of these routes have it."""
 
 
 class Accounts:
@@ -184,7 +178,7 @@ class Accounts:
             await store.identities.add(identity, auth_context=None)
         ids = {"session_id": session.id, "token_id": token.id, "user_id": other.id}
         ids |= {"passkey_id": passkey.id, "identity_id": identity.id}
-        return {"provider": PROVIDER, **{name: str(value) for name, value in ids.items()}}
+        return {name: str(value) for name, value in ids.items()}
 
     def email_token(self, purpose: Purpose) -> tuple[str, str]:
         """An e-mail token of a new account, and its address."""
@@ -198,17 +192,6 @@ class Accounts:
         async with self._services.database.transaction() as store:
             return (await email_tokens.issue(store, user, purpose)).text, user.email
 
-    def address_ticket(self) -> str:
-        """The ticket of a login at a provider that waits for an address."""
-        return self._runner.run(self._address_ticket())
-
-    async def _address_ticket(self) -> str:
-        try:
-            await self._services.federation.arrivals.arrive(a_person(), a_flow())
-        except EmailNeeded as needed:
-            return needed.ticket or ""
-        raise AssertionError("a person without an address must be asked for one")
-
     def cursor(self, sort: str) -> str:
         """The cursor after the newest account, for this order."""
         return encode_cursor(self._user, UserOrder(sort))
@@ -221,17 +204,8 @@ def _every_password_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def provider() -> Iterator[OpenIDServer]:
-    with OpenIDServer() as server:
-        yield server
-
-
-@pytest.fixture
-def settings(make_settings: SettingsFactory, provider: OpenIDServer) -> Settings:
+def settings(make_settings: SettingsFactory) -> Settings:
     return make_settings(
-        public_url="http://127.0.0.1:8000",
-        providers={PROVIDER: provider.options()},
-        limit_network="100000/minute",
         secret=SecretStr("s" * 32),
         scopes={"reports:read": "Read reports", "b": "Another", "introspect": "Ask"},
         jwt_audiences=("billing", "urn:reports"),
@@ -319,11 +293,6 @@ def test_schemathesis_finds_no_failures(settings: Settings, accounts: Accounts, 
             secret, email = accounts.email_token(purpose)
             typed = {"email": email} if case.body.get("email") else {}
             case.body = {**case.body, "token": secret, **typed}
-        waits = case.operation.path == "/login/with/address"
-        if waits and is_good and isinstance(case.body, dict):
-            case.body = {**case.body, "ticket": accounts.address_ticket()}
-        if is_good and "provider" in (case.path_parameters or {}):
-            case.path_parameters = {**case.path_parameters, "provider": PROVIDER}
 
     if who != "anonymous":
 
@@ -355,13 +324,6 @@ def test_schemathesis_finds_no_failures(settings: Settings, accounts: Accounts, 
     def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
         if case.meta is not None and case.meta.generation.mode.is_positive:
             case.body = without_nul(case.body)
-            if "{provider}" in case.operation.path:
-                # JSON Schema cannot express which addresses a login may lead to. A strategy without
-                # cookies needs one.
-                if isinstance(case.body, dict):
-                    case.body = {**case.body, "continue": "/home"}
-                if case.query:
-                    case.query["continue"] = "/home"
         if who == "anonymous":
             with_secret(case)
 
