@@ -63,13 +63,14 @@ def postgres_engine(
             "the database URL or PGOPTIONS has options, which a pooler in transaction mode does not"
             " apply: remove them, and use ALTER ROLE ... SET, or AUTHAPI_DATABASE_SCHEMA"
         )
+    silence = timeout + 1  # the server ends a statement before
     arguments = {
         "connect_timeout": max(2, int(timeout)),
         "tcp_user_timeout": int(timeout * 1000),
         "async_creator_fn": (
-            shared_connection_factory()
+            shared_connection_factory(silence=silence)
             if is_shared
-            else pool_connection_factory(parameters, reached)
+            else pool_connection_factory(parameters, reached, silence=silence)
         ),
     }
     engine = create_async_engine(
