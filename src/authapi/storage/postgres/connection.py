@@ -124,7 +124,8 @@ def pool_connection_factory(
 ) -> "Callable[..., Awaitable[AsyncConnection]]":
     """Returns the function with which SQLAlchemy's pool opens connections; it raises as `connect`.
 
-    It sets `reached` to the server of each. `silence` is that of `aborting_connection_class`. Raises ConfigurationError without the extra `postgres`.
+    It sets `reached` to the server of each. `silence` is that of `aborting_connection_class`.
+    Raises ConfigurationError without the extra `postgres`.
     """
     aborting_connection_class()  # fails here, not at the first connection, if the extra is missing
 
