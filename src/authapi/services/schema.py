@@ -26,7 +26,8 @@ def prepare(settings: Settings) -> None:
     By default SQLite is migrated, as one service owns the file; PostgreSQL is not, as its operator
     decides when. Creates the data folder for SQLite. Raises ConfigurationError if the schema is out
     of date, if the application uses `authapi.orm` with other names, if the database or the data
-    folder cannot be used, if the password of the database is a default one in production, or if there is a pooler that shares sessions and is not declared.
+    folder cannot be used, if there is a pooler that shares sessions and is not declared, or, in
+    production, if the password of the database is a default one.
     """
     url, names = settings.resolved_direct_url, TableNames.of(settings)
     require_described(names)
