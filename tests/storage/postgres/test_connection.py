@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from urllib.parse import urlsplit
 
 import psycopg
@@ -14,7 +15,8 @@ from authapi.storage import Database
 from authapi.storage.postgres.connection import aborting_connection_class, connect
 from authapi.storage.postgres.session_parameters import SessionParameters
 from tests.faults.harness.proxy import Proxy
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import PostgresCluster, PostgresServer
+from tests.servers.standby import DURABLE, Standby
 
 
 @pytest.mark.parametrize("waits_for", ["a statement", "a notification"])
@@ -84,3 +86,57 @@ async def _read(database: Database) -> None:
 async def _write(database: Database) -> None:
     async with database.transaction() as store:
         await store.connection.execute(sa.select(sa.literal("a")))
+
+
+@pytest.fixture
+def split() -> Iterator[tuple[PostgresCluster, Standby]]:
+    """A primary, and its standby, which tests promote while the primary goes on."""
+    with ExitStack() as stack:
+        primary = stack.enter_context(PostgresCluster(DURABLE))
+        primary.create_database("split")
+        standby = Standby(primary)
+        stack.callback(standby.close)
+        standby.follow()
+        with psycopg.connect(primary.server.admin_url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            connection.execute("SELECT pg_reload_conf()")
+        yield primary, standby
+
+
+def _hosts(*servers: PostgresCluster) -> str:
+    addresses = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    return f"postgresql://postgres:{servers[0].password}@{addresses}/split"
+
+
+async def test_a_primary_that_was_replaced_is_left(
+    split: tuple[PostgresCluster, Standby],
+) -> None:
+    primary, standby = split
+    database = Database(_hosts(primary, standby), pool_size=4)
+    assert await _ports(database) == {primary.port}
+    standby.promote()
+    assert await _ports(database) == {primary.port}, "not known yet"
+    # A new connection finds the standby, because the old primary refuses it for a moment.
+    with psycopg.connect(primary.server.admin_url, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE split ALLOW_CONNECTIONS false")
+        async with AsyncExitStack() as stack:
+            reads = [await stack.enter_async_context(database.read()) for _ in range(3)]
+            found = {await store.connection.scalar(_PORT) for store in reads}
+        connection.execute("ALTER DATABASE split ALLOW_CONNECTIONS true")
+    assert found == {primary.port, standby.port}
+    # Connections that were open, and new ones, although the old primary is the first in the list.
+    assert await _ports(database) == {standby.port}
+    await database.close()
+    assert await _ports(database) == {standby.port}
+    await database.close()
+
+
+_PORT = sa.text("SELECT current_setting('port')::int")
+
+
+async def _ports(database: Database) -> set[int]:
+    """The ports of the servers that each way of the database reaches."""
+    async with database.read() as store, database.transaction() as other:
+        found = {await it.connection.scalar(_PORT) for it in (store, other)}
+    port = sa.select(sa.cast(sa.func.current_setting("port"), sa.Integer))
+    return found | {row[0] for row in await database.rows(port, {})}

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Dialect, Engine, ExceptionContext
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
 
 from authapi.errors import ConfigurationError
-from authapi.storage.postgres.hosts import SILENCE, connect_first, hosts_of
-from authapi.storage.postgres.servers import ReachedServer
+from authapi.storage.postgres.hosts import SILENCE, Connecting, connect_first, hosts_of
+from authapi.storage.postgres.servers import TIMELINE, ReachedServer, Timeline
 from authapi.storage.postgres.session_parameters import SessionParameters
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ _UNSUPPORTED = "unsupported startup parameter"
 """PgBouncer's error if it does not accept `options`, or a name in it."""
 _WAKE_UP_INTERVAL = 0.1
 """Seconds, the default of psycopg's connections. `wait_async` without it waits in a busy loop."""
+
+
+def _never() -> bool:
+    return False
 
 
 def aborting_connection_class(silence: float | None = None) -> "type[AsyncConnection]":
@@ -51,6 +56,8 @@ def aborting_connection_class(silence: float | None = None) -> "type[AsyncConnec
         ) from None
 
     class AbortingConnection(AsyncConnection):
+        is_outdated: Callable[[], bool] = staticmethod(_never)
+
         async def wait(  # type: ignore[override]  # versions of psycopg differ in its other arguments
             self, gen: "PQGen[RV]", interval: float = _WAKE_UP_INTERVAL, **options: Any
         ) -> "RV":
@@ -84,14 +91,17 @@ async def connect(
     that reaches a session of another client then fails there with SQLSTATE 26000, instead of
     running a statement of that client.
 
-    `reached` is set to the server of the connection. `silence` is that of
+    `reached` is set to the server of the connection. Of several hosts, one with an older timeline
+    than `reached` has seen counts as one that refuses. `silence` is that of
     `aborting_connection_class`.
 
     Raises ConfigurationError without the extra `postgres`, psycopg.Error if the server refuses the
     connection or a parameter, OSError if the server cannot be reached.
     """
     merged = {**NAMED, **arguments, **parameters.arguments(), "autocommit": True}
-    connecting = aborting_connection_class(silence).connect
+    connecting: Connecting = aborting_connection_class(silence).connect
+    if reached is not None and len(hosts_of(merged)) > 1:
+        connecting = _to_newest_timeline(connecting, reached)
     try:
         connection = await connect_first(connecting, conninfo, merged)
     except Exception as error:
@@ -117,6 +127,45 @@ async def connect(
         await connection.close()
         raise
     return connection
+
+
+def _to_newest_timeline(connecting: Connecting, reached: ReachedServer) -> Connecting:
+    from psycopg import Error, OperationalError  # noqa: PLC0415  # an extra
+
+    async def open_connection(conninfo: str, **arguments: Any) -> "AsyncConnection":
+        connection = await connecting(conninfo, **arguments)
+        try:
+            result = await connection.execute(TIMELINE.encode(), prepare=False)
+            system, number = await result.fetchone() or ("", 0)
+        except Error:
+            if connection.closed:
+                raise
+            return connection  # a server of another kind, which has no timelines
+        except BaseException:
+            await connection.close()
+            raise
+        found = Timeline(system, number)
+        if reached.is_outdated(found):
+            await connection.close()
+            raise OperationalError("the server was the primary before another one was promoted")
+        reached.note(found)
+        connection.is_outdated = lambda: reached.is_outdated(found)  # type: ignore[attr-defined]  # of our class
+        return connection
+
+    return open_connection
+
+
+def drop_outdated(engine: Engine) -> None:
+    """Makes `engine`, an asynchronous one, replace its connections to a primary that was replaced.
+
+    They may be open from before it was frozen.
+    """
+
+    def check(connection: Any, *_: object) -> None:
+        if connection.driver_connection.is_outdated():
+            raise InvalidatePoolError
+
+    event.listen(engine, "checkout", check)
 
 
 def pool_connection_factory(

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from authapi.errors import ConfigurationError
 from authapi.storage.postgres.connection import (
     bound_pings,
+    drop_outdated,
     has_several_hosts,
     invalidate_stale,
     pool_connection_factory,
@@ -84,6 +85,7 @@ def postgres_engine(
     event.listen(engine.sync_engine, "handle_error", invalidate_stale)
     if has_several_hosts(engine):
         bound_pings(engine.sync_engine)
+        drop_outdated(engine.sync_engine)
     # A single statement needs no transaction: that saves two round trips.
     reader = engine.execution_options(isolation_level="AUTOCOMMIT")
     if not is_shared:
