@@ -51,6 +51,8 @@ def nodes() -> Iterator[tuple[PatroniNode, PatroniNode]]:
             connection.execute("CREATE DATABASE failover TEMPLATE template0")
         migrations.upgrade(_database(primary))
         yield primary, standby
+        for node in (primary, standby):
+            print(f"{node.name}:\n{node.log()}")  # noqa: T201  # pytest shows it with the failure
 
 
 @pytest.mark.parametrize(

