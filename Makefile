@@ -105,6 +105,7 @@ test-packaging: $(VENV)/.installed-dev ## run only the tests of the built wheel 
 	@$(BIN)/pytest -m packaging $(ARGS)
 
 faults: $(VENV)/.installed-dev ## run the fault injection tests: killed and starved processes (AUTHAPI_FAULT_SCALE=10 for the full size)
+	@$(PARTS) caddy nginx haproxy patroni etcd
 	@echo "==> fault injection: real processes, killed, starved and disconnected"
 	@$(BIN)/pytest --timeout $$((600 * $${AUTHAPI_FAULT_SCALE:-1})) -n 2 --dist worksteal -m faults tests/faults $(ARGS)
 

@@ -1,15 +1,19 @@
 """The production profile: settings that it refuses at startup, each with a real process."""
 
 import os
+import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
+import psycopg
 import pytest
 
 from authapi.storage import migrations
 from tests.servers.forked import Forking
+from tests.servers.postgres import PostgresServer
 from tests.servers.process import ServeProcess, free_port
 
 SECRET = "3f9a1c7e5b2d8f604a6c8e0b1d3f5a7c"
@@ -224,9 +228,45 @@ def test_v13_2_3_default_passwords_of_backends_are_refused(
     for guess in ("postgres:postgres", "authapi:AuthAPI", "me:me", "me:password", "x:changeme"):
         environment["AUTHAPI_DATABASE_URL"] = f"postgresql://{guess}@db/authapi"
         assert refusal() == f"AUTHAPI_DATABASE_URL {reason}"
+    for query in ("user=me&password=me", "password=postgres", "user=x&password=change%6De"):
+        environment["AUTHAPI_DATABASE_URL"] = f"postgresql://db/authapi?{query}"
+        assert refusal() == f"AUTHAPI_DATABASE_URL {reason}"
     environment["AUTHAPI_DATABASE_URL"] = postgres_url
-    environment["AUTHAPI_REDIS_URL"] = "redis://:redis@127.0.0.1:1/0"
-    assert refusal() == f"AUTHAPI_REDIS_URL {reason}"
+    for url in ("redis://:redis@127.0.0.1:1/0", "redis://127.0.0.1:1/0?password=redis"):
+        environment["AUTHAPI_REDIS_URL"] = url
+        assert refusal() == f"AUTHAPI_REDIS_URL {reason}"
+
+
+def test_v13_2_3_default_passwords_of_other_sources_are_refused(
+    environment: dict[str, str],
+    postgres: PostgresServer,
+    postgres_url: str,
+    tmp_path: Path,
+    refusal: Callable[[], str],
+) -> None:
+    migrations.upgrade(postgres_url)
+    role = f"r{secrets.token_hex(6)}"
+    with psycopg.connect(postgres.admin_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'postgres' IN ROLE pg_read_all_data")
+    try:
+        found = urlsplit(postgres_url)
+        address = found._replace(netloc=f"{role}@{found.hostname}:{found.port}")
+        environment["AUTHAPI_DATABASE_URL"] = urlunsplit(address)
+        expected = (
+            "the database has a default password, from PGPASSWORD, a password file or a service"
+            " file"
+        )
+        environment["PGPASSWORD"] = "postgres"
+        assert refusal() == expected
+        del environment["PGPASSWORD"]
+        file = tmp_path / "pgpass"
+        file.touch(mode=0o600)
+        file.write_text(f"*:*:*:{role}:postgres\n")
+        environment["PGPASSFILE"] = str(file)
+        assert refusal() == expected
+    finally:
+        with psycopg.connect(postgres.admin_url, autocommit=True) as connection:
+            connection.execute(f"DROP ROLE {role}")
 
 
 def test_docs_can_be_enabled(environment: dict[str, str], tmp_path: Path, forking: Forking) -> None:

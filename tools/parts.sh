@@ -12,6 +12,7 @@ PATH=$PATH:/usr/sbin:/sbin
 package_of() {
   case $1 in
     *=*) echo "${1#*=}" ;;
+    etcd) echo etcd-server ;;
     nginx) echo nginx-light ;;
     node) echo nodejs ;;
     promtool) echo prometheus ;;

@@ -205,9 +205,13 @@ def test_workers_without_redis_are_a_warning(production: pytest.MonkeyPatch) -> 
     assert finding.message.startswith("each of 4 processes counts separately")
 
 
-def test_unavailable_redis_is_an_error(doctor: Run, production: pytest.MonkeyPatch) -> None:
-    url = f"redis://me:hunter2hunter2@127.0.0.1:{free_port()}/0"
-    production.setenv("AUTHAPI_REDIS_URL", url)
+@pytest.mark.parametrize(
+    "url", ["redis://me:hunter2hunter2@127.0.0.1:{}/0", "redis://127.0.0.1:{}/0?password=hunter2h2"]
+)
+def test_unavailable_redis_is_an_error(
+    doctor: Run, production: pytest.MonkeyPatch, url: str
+) -> None:
+    production.setenv("AUTHAPI_REDIS_URL", url.format(free_port()))
     finding = worst("limits")
     assert finding.verdict == "error"
     assert "does not respond" in finding.message
@@ -337,11 +341,17 @@ def test_files_of_database_and_redis_urls_are_checked(
     assert worst("secret").verdict == "ok"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hunter2hunter2@127.0.0.1:{}/authapi",
+        "postgresql://127.0.0.1:{}/authapi?user=me&password=hunter2hunter2&sslpassword=hunter2h2",
+    ],
+)
 def test_unavailable_database_is_an_error(
-    doctor: Run, production: pytest.MonkeyPatch, tmp_path: Path
+    doctor: Run, production: pytest.MonkeyPatch, tmp_path: Path, url: str
 ) -> None:
-    url = f"postgresql://me:hunter2hunter2@127.0.0.1:{free_port()}/authapi"
-    production.setenv("AUTHAPI_DATABASE_URL", url)
+    production.setenv("AUTHAPI_DATABASE_URL", url.format(free_port()))
     assert worst("database").message.startswith("the database is not available: connection")
     assert "refused" in worst("database").message
     done = doctor()

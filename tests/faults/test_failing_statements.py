@@ -23,7 +23,6 @@ from authapi.web.routes.pages.mail import PAGES
 from tests.clocks import travel_to
 from tests.faults.conftest import Report
 from tests.faults.harness.contents import observing
-from tests.faults.harness.figures import SCALE
 from tests.faults.harness.injection import injecting
 from tests.faults.harness.matrix import Coverage, Matrix
 from tests.faults.harness.story import Story
@@ -53,10 +52,6 @@ from tests.web.scanners import Scanner, publish
 
 pytestmark = pytest.mark.faults
 
-_PAGES = pytest.mark.parametrize(
-    "database_url", ["sqlite", "postgres"] if SCALE > 1 else ["sqlite"], indirect=True
-)
-"""The pages call the same services as the API, which is tested on both databases in each size."""
 UNLIMITED = "1000000/second"
 LIMITS = ("account_and_network", "account", "network", "total", "registrations", "writes", "mails")
 
@@ -104,7 +99,6 @@ async def test_40_failing_statements_of_the_api(
     assert every - set(coverage.requests) == set()
 
 
-@_PAGES
 async def test_40_failing_statements_of_the_pages(database_url: str, report: Report) -> None:
     coverage, settings = Coverage(), settings_of(database_url)
     with travel_to(now()) as clock:
@@ -173,7 +167,6 @@ async def follow_mails(api: Client, clock: time_machine.Traveller) -> None:
             await browser.send(form, **walk.typed(form))
 
 
-@_PAGES
 async def test_40_failing_statements_of_the_console(database_url: str, report: Report) -> None:
     coverage = Coverage()
     settings = settings_of(database_url, roles=ROLES, webhook_events=("account_renamed",), **HOOKS)

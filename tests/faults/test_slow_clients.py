@@ -7,12 +7,11 @@ import asyncio
 import os
 import random
 import resource
-import socket
 import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tests.faults.conftest import NewService, Report
 from tests.faults.harness.figures import percentile, scaled, spread
 from tests.faults.harness.http_client import Client
 from tests.faults.harness.polling import until
+from tests.faults.harness.probe import Probe
 from tests.faults.harness.process_stats import sample
 from tests.faults.harness.service import Service
 from tests.proxies.testbed.proxies import Certificate, command, placed, text_of, written
@@ -33,7 +33,6 @@ _TIMEOUT = float(scaled(2, 60))
 """Seconds in which a head, and then a body, must arrive."""
 _BYTE_INTERVAL = 0.4
 """Seconds between two bytes of a slow client."""
-_PROBE_INTERVAL = 0.05
 _BOUND = 2.0
 """Seconds within which each other client is answered."""
 _PER_CONNECTION = 48 << 10
@@ -78,7 +77,13 @@ class _Place:
     """Where the clients connect to."""
 
     port: int
-    context: ssl.SSLContext | None = None
+    root: Path | None = None
+    """The certificate of a proxy."""
+    context: ssl.SSLContext | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.root is not None:
+            self.context = ssl.create_default_context(cafile=str(self.root))
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         name = None if self.context is None else "localhost"
@@ -131,38 +136,6 @@ _KEPT = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 """A whole request, after which the connection is kept open and nothing follows."""
 
 
-@dataclass
-class _Probe:
-    """Another client, with a new connection for each request.
-
-    It has a thread of its own: otherwise it would measure how busy this process is with the slow
-    clients.
-    """
-
-    place: _Place
-    headers: bytes
-    answers: list[tuple[int, float]] = field(default_factory=list)
-    is_over: bool = False
-
-    def run(self) -> None:
-        while not self.is_over:
-            started = time.monotonic()
-            status = self._ask()
-            self.answers.append((status, time.monotonic() - started))
-            time.sleep(_PROBE_INTERVAL)
-
-    def _ask(self) -> int:
-        try:
-            with socket.create_connection(("127.0.0.1", self.place.port), 30) as plain:
-                context, name = self.place.context, "localhost"
-                wrapped = context.wrap_socket(plain, server_hostname=name) if context else plain
-                with wrapped:
-                    wrapped.sendall(_HEAD + b"Connection: close\r\n" + self.headers)
-                    return int(wrapped.recv(1 << 16)[9:12] or b"0")
-        except OSError:
-            return 0
-
-
 @asynccontextmanager
 async def _proxied(name: str, service: Service, port: int) -> AsyncIterator[_Place]:
     """The address of the service itself, or of a proxy in front of it."""
@@ -191,7 +164,7 @@ async def _ready(process: ServeProcess, port: int, root: Path) -> _Place:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with suppress(OSError):
-            place = _Place(port, ssl.create_default_context(cafile=str(root)))
+            place = _Place(port, root)
             reader, writer = await place.open()
             writer.write(_KEPT)
             head = await reader.read(1 << 16)
@@ -215,9 +188,9 @@ async def test_27_slow_clients(
     resource.prlimit(pid, resource.RLIMIT_NOFILE, _files())
     headers = await _log_in(running.port)
     slow = _Slow()
-    async with _proxied(name, service, running.port) as place:
-        probe = _Probe(place, headers)
-        probing = asyncio.create_task(asyncio.to_thread(probe.run))
+    async with _proxied(name, service, running.port) as place, AsyncExitStack() as stack:
+        probe = Probe(place.port, _HEAD + b"Connection: close\r\n" + headers, place.root)
+        stack.callback(probe.kill)
         await asyncio.sleep(0.5)
         before, memory, files = sample(pid), 0, 0
         clients = [("idle", b"", b"")] * held + [("kept", _KEPT, b"")] * (held // 10)
@@ -235,14 +208,13 @@ async def test_27_slow_clients(
             await asyncio.sleep(0.1)
             waiting = sum(not task.done() for task in tasks)
             assert time.monotonic() < deadline, (slow.ends, f"{waiting} connections stay open")
-        probe.is_over = True
-        await probing
+        answers = await asyncio.to_thread(probe.end)
         # A proxy keeps some connections to the service for its next requests.
         await until(lambda: sample(pid).files <= before.files + 20, within=20, what="ended")
         after = sample(pid)
     grown = memory - before.resident
-    statuses = Counter(status for status, _ in probe.answers)
-    seconds = [it for _, it in probe.answers]
+    statuses = Counter(status for status, _ in answers)
+    seconds = [it for _, it in answers]
     lifetimes = {kind: f"{max(found):.1f} s" for kind, found in sorted(slow.lifetimes.items())}
     report(
         f"{held} idle, {2 * _SLOW} slow, {dict(sorted(slow.ends.items()))}, ended within "

@@ -121,10 +121,12 @@ def test_every_program_has_a_debian_package() -> None:
     assert sorted({name for line in asked for name in line.split()}) == [
         "caddy",
         "chromium",
+        "etcd",
         "haproxy",
         "nginx",
         "node",
         "npm",
+        "patroni",
         "pgbouncer",
         "promtool",
     ]

@@ -4,7 +4,7 @@ import os
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pydantic import Field, SecretStr
 from pydantic_settings import (
@@ -38,19 +38,29 @@ def _is_guessable(secret: str) -> bool:
     return len(set(secret)) < 10 or any(word in secret.lower() for word in words)
 
 
-def _has_default_password(url: str) -> bool:
-    # Defaults of images and tutorials, or the name of the role as its password (ASVS 13.2.3).
-    try:
-        parts = urlsplit(url)
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    except ValueError:  # an invalid URL is reported where it is used
-        return False
+def is_default_password(user: str, password: str) -> bool:
+    """Returns whether `password` is one of images and tutorials, or the name of its role.
+
+    Those of a database are refused in production (ASVS 13.2.3).
+    """
     defaults = {"admin", "authapi", "postgres", "redis", "root", "test", "valkey"}
     return bool(password) and (
         password.lower() in defaults | {user.lower()}
         or password.startswith("change")
         or password == "password"
     )
+
+
+def _has_default_password(url: str) -> bool:
+    # In PostgreSQL and Redis, the query may have the password too, and the name of the role.
+    try:
+        parts = urlsplit(url)
+        given = parse_qs(parts.query)
+        users = [unquote(parts.username or ""), *given.get("user", []), *given.get("username", [])]
+        passwords = [unquote(parts.password or ""), *given.get("password", [])]
+    except ValueError:  # an invalid URL is reported where it is used
+        return False
+    return any(is_default_password(user, password) for user in users for password in passwords)
 
 
 class Settings(FederationSettings):

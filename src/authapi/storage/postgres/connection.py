@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Dialect, Engine, ExceptionContext
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
 
 from authapi.errors import ConfigurationError
-from authapi.storage.postgres.hosts import SILENCE, connect_first, hosts_of
-from authapi.storage.postgres.servers import ReachedServer
+from authapi.storage.postgres.hosts import SILENCE, Connecting, connect_first, hosts_of
+from authapi.storage.postgres.servers import TIMELINE, ReachedServer, Timeline
 from authapi.storage.postgres.session_parameters import SessionParameters
 
 if TYPE_CHECKING:
@@ -30,29 +31,43 @@ _WAKE_UP_INTERVAL = 0.1
 """Seconds, the default of psycopg's connections. `wait_async` without it waits in a busy loop."""
 
 
-def aborting_connection_class() -> "type[AsyncConnection]":
+def _never() -> bool:
+    return False
+
+
+def aborting_connection_class(silence: float | None = None) -> "type[AsyncConnection]":
     """Returns a connection class that drops the connection when a statement is cancelled.
 
     A statement is cancelled when it exceeds the timeout of the settings. psycopg would then ask the
     server to cancel it, and wait for both responses, which a silent server does not send. The
     `statement_timeout` of the server ends the statement.
 
+    `silence` bounds each wait for the server, in seconds. It is longer than the `statement_timeout`
+    of the server, which a server that is frozen, or whose network is gone, cannot enforce: the
+    statement raises OperationalError, and the connection is closed.
+
     Raises ConfigurationError without the extra `postgres`.
     """
     try:
-        from psycopg import AsyncConnection, pq, waiting  # noqa: PLC0415  # an extra
+        from psycopg import AsyncConnection, OperationalError, pq, waiting  # noqa: PLC0415  # extra
     except ImportError:
         raise ConfigurationError(
             "PostgreSQL needs the extra: pip install 'fastapi-authapi[postgres]'"
         ) from None
 
     class AbortingConnection(AsyncConnection):
+        is_outdated: Callable[[], bool] = staticmethod(_never)
+
         async def wait(  # type: ignore[override]  # versions of psycopg differ in its other arguments
             self, gen: "PQGen[RV]", interval: float = _WAKE_UP_INTERVAL, **options: Any
         ) -> "RV":
             # psycopg's own method would also log each cancellation as a warning.
             try:
-                return await waiting.wait_async(gen, self.pgconn.socket, interval, **options)
+                async with asyncio.timeout(silence):
+                    return await waiting.wait_async(gen, self.pgconn.socket, interval, **options)
+            except TimeoutError:
+                self.pgconn.finish()
+                raise OperationalError("the server does not respond") from None
             except asyncio.CancelledError:
                 if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                     self.pgconn.finish()
@@ -66,6 +81,7 @@ async def connect(
     conninfo: str = "",
     *,
     reached: ReachedServer | None = None,
+    silence: float | None = None,
     **arguments: Any,
 ) -> "AsyncConnection":
     """Opens a connection in autocommit mode and sets `parameters` on it.
@@ -75,13 +91,17 @@ async def connect(
     that reaches a session of another client then fails there with SQLSTATE 26000, instead of
     running a statement of that client.
 
-    `reached` is set to the server of the connection.
+    `reached` is set to the server of the connection. Of several hosts, one with an older timeline
+    than `reached` has seen counts as one that refuses. `silence` is that of
+    `aborting_connection_class`.
 
     Raises ConfigurationError without the extra `postgres`, psycopg.Error if the server refuses the
     connection or a parameter, OSError if the server cannot be reached.
     """
     merged = {**NAMED, **arguments, **parameters.arguments(), "autocommit": True}
-    connecting = aborting_connection_class().connect
+    connecting: Connecting = aborting_connection_class(silence).connect
+    if reached is not None and len(hosts_of(merged)) > 1:
+        connecting = _to_newest_timeline(connecting, reached)
     try:
         connection = await connect_first(connecting, conninfo, merged)
     except Exception as error:
@@ -109,17 +129,59 @@ async def connect(
     return connection
 
 
+def _to_newest_timeline(connecting: Connecting, reached: ReachedServer) -> Connecting:
+    from psycopg import Error, OperationalError  # noqa: PLC0415  # an extra
+
+    async def open_connection(conninfo: str, **arguments: Any) -> "AsyncConnection":
+        connection = await connecting(conninfo, **arguments)
+        try:
+            result = await connection.execute(TIMELINE.encode(), prepare=False)
+            system, number = await result.fetchone() or ("", 0)
+        except Error:
+            if connection.closed:
+                raise
+            return connection  # a server of another kind, which has no timelines
+        except BaseException:
+            await connection.close()
+            raise
+        found = Timeline(system, number)
+        if reached.is_outdated(found):
+            await connection.close()
+            raise OperationalError("the server was the primary before another one was promoted")
+        reached.note(found)
+        connection.is_outdated = lambda: reached.is_outdated(found)  # type: ignore[attr-defined]  # of our class
+        return connection
+
+    return open_connection
+
+
+def drop_outdated(engine: Engine) -> None:
+    """Makes `engine`, an asynchronous one, replace its connections to a primary that was replaced.
+
+    They may be open from before it was frozen.
+    """
+
+    def check(connection: Any, *_: object) -> None:
+        if connection.driver_connection.is_outdated():
+            raise InvalidatePoolError
+
+    event.listen(engine, "checkout", check)
+
+
 def pool_connection_factory(
-    parameters: SessionParameters, reached: ReachedServer
+    parameters: SessionParameters, reached: ReachedServer, *, silence: float
 ) -> "Callable[..., Awaitable[AsyncConnection]]":
     """Returns the function with which SQLAlchemy's pool opens connections; it raises as `connect`.
 
-    It sets `reached` to the server of each. Raises ConfigurationError without the extra `postgres`.
+    It sets `reached` to the server of each. `silence` is that of `aborting_connection_class`.
+    Raises ConfigurationError without the extra `postgres`.
     """
     aborting_connection_class()  # fails here, not at the first connection, if the extra is missing
 
     async def open_connection(conninfo: str = "", **arguments: Any) -> "AsyncConnection":
-        connection = await connect(parameters, conninfo, reached=reached, **arguments)
+        connection = await connect(
+            parameters, conninfo, reached=reached, silence=silence, **arguments
+        )
         # SQLAlchemy expects psycopg's default mode. The change costs no round trip.
         await connection.set_autocommit(False)
         return connection
@@ -127,14 +189,14 @@ def pool_connection_factory(
     return open_connection
 
 
-def shared_connection_factory() -> "Callable[..., Awaitable[AsyncConnection]]":
+def shared_connection_factory(*, silence: float) -> "Callable[..., Awaitable[AsyncConnection]]":
     """Returns the function that opens connections to a pooler that shares sessions.
 
     They set nothing for their session and prepare no statement. The function raises as `connect`,
-    and OperationalError if the format of dates is not ISO, which psycopg cannot read. Raises
-    ConfigurationError without the extra `postgres`.
+    and OperationalError if the format of dates is not ISO, which psycopg cannot read. `silence` is
+    that of `aborting_connection_class`. Raises ConfigurationError without the extra `postgres`.
     """
-    connecting = aborting_connection_class().connect
+    connecting = aborting_connection_class(silence).connect
 
     async def open_connection(conninfo: str = "", **arguments: Any) -> "AsyncConnection":
         given = {"client_encoding": "utf8", "options": "", "prepare_threshold": None}

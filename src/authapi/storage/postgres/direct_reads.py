@@ -140,6 +140,10 @@ class DirectReads:
         self, pool: "_Pool", read: CompiledRead, parameters: Mapping[str, object]
     ) -> list[list[Any]]:
         connection = pool.idle.pop() if pool.idle else None
+        if connection is not None and connection.is_outdated():  # type: ignore[attr-defined]  # ours
+            connection.pgconn.finish()
+            pool.discard()
+            connection = None
         try:
             if connection is not None:
                 try:

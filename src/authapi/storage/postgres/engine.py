@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from authapi.errors import ConfigurationError
 from authapi.storage.postgres.connection import (
     bound_pings,
+    drop_outdated,
     has_several_hosts,
     invalidate_stale,
     pool_connection_factory,
@@ -63,13 +64,14 @@ def postgres_engine(
             "the database URL or PGOPTIONS has options, which a pooler in transaction mode does not"
             " apply: remove them, and use ALTER ROLE ... SET, or AUTHAPI_DATABASE_SCHEMA"
         )
+    silence = timeout + 1  # the server ends a statement before
     arguments = {
         "connect_timeout": max(2, int(timeout)),
         "tcp_user_timeout": int(timeout * 1000),
         "async_creator_fn": (
-            shared_connection_factory()
+            shared_connection_factory(silence=silence)
             if is_shared
-            else pool_connection_factory(parameters, reached)
+            else pool_connection_factory(parameters, reached, silence=silence)
         ),
     }
     engine = create_async_engine(
@@ -83,6 +85,7 @@ def postgres_engine(
     event.listen(engine.sync_engine, "handle_error", invalidate_stale)
     if has_several_hosts(engine):
         bound_pings(engine.sync_engine)
+        drop_outdated(engine.sync_engine)
     # A single statement needs no transaction: that saves two round trips.
     reader = engine.execution_options(isolation_level="AUTOCOMMIT")
     if not is_shared:
