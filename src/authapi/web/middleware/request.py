@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import RequestIds
-from authapi.domain.client import on_behalf_of
+from authapi.domain.client import on_behalf_of, reset_client, set_client
 from authapi.errors import NotFound, Refusal
 from authapi.late_imports import import_in_thread
 from authapi.web.answers.open_socket import OpenSocket
@@ -108,11 +108,25 @@ class RequestMiddleware:
         )
         # It does not refer to the scope: timers of a server keep the context variables of a request
         # beyond its end.
-        with on_behalf_of(client):
+        token = set_client(client)
+        try:
             if scope["type"] == "websocket":
                 await self._websocket(scope, receive, send, context)
             else:
                 await self._http(scope, receive, send, context)
+        finally:
+            reset_client(token)
+
+    def needs_no_layer(self, scope: Scope) -> bool:
+        """Whether the layers of FastAPI around this one have nothing to do for an HTTP request.
+
+        This is so for what the shortcut answers: its errors are answered here.
+        """
+        return (
+            self._shortcut is not None
+            and self._runtime.is_started
+            and self._shortcut.may_take(scope)
+        )
 
     async def _http(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext

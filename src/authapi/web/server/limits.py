@@ -86,7 +86,6 @@ def refusal_of_head(
     method: bytes,
     target: bytes,
     fields: Sequence[tuple[bytes, bytes]],
-    *,
     max_bytes: int,
 ) -> Refusal | None:
     """Returns the refusal of a request line and a header section; None if they are accepted.

@@ -1,7 +1,6 @@
 """`HTTPProtocol`: uvicorn's HTTP/1.1 protocol with limits and without ambiguous framing."""
 
 import asyncio
-from http import HTTPStatus
 from typing import Any, Final, cast
 
 import httptools
@@ -29,7 +28,7 @@ from authapi.web.server.limits import (
     refusal_of_head,
 )
 from authapi.web.server.lingering_close import LingeringTransport, PausableFlowControl
-from authapi.web.server.responses import new_cycle
+from authapi.web.server.responses import last_response, new_cycle
 from authapi.web.server.websocket_handshake import check_handshake
 
 _SLICE: Final = 16384
@@ -87,8 +86,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.headers = self._discarded_fields  # before a request line, and for trailers
         self._passed_boundary = False
         """Whether a header section or a body ended in the slice that was parsed last."""
-        self._head_bytes = 0
-        self._body_bytes = 0
+        self._head_bytes = self._body_bytes = 0
         self._framing_bytes = 0
         """Bytes of the current body that are not content: chunk sizes and trailers."""
         self._unparsed = b""
@@ -274,9 +272,8 @@ class HTTPProtocol(HttpToolsProtocol):
 
     def _check_unusual_head(self, version: str) -> None:
         """Stops the parser with _RequestRefused if the header section causes a refusal."""
-        method = self.parser.get_method()
         refusal = refusal_of_head(
-            version, method, self.url, self.headers, max_bytes=self._limits.max_header_bytes
+            version, self.parser.get_method(), self.url, self.headers, self._limits.max_header_bytes
         )
         if refusal is not None:
             self._refuse(refusal)
@@ -363,15 +360,9 @@ class HTTPProtocol(HttpToolsProtocol):
     def _answer(self, refusal: Refusal) -> None:
         target = self.url if self._has_begun or not self._in_head else b""
         sender = RefusedClient(ip=self.client[0] if self.client else None, target=target)
-        response = self._limits.answer(refusal, sender)
-        status = HTTPStatus(response.status_code)
-        fields = [field for field in response.raw_headers if field[0] != b"connection"]
-        headers = [*self.server_state.default_headers, *fields, (b"connection", b"close")]
-        lines = b"".join(b"%b: %b\r\n" % field for field in headers)
         is_head = self._has_begun and self.parser.get_method() == b"HEAD"
-        body = b"" if is_head else bytes(response.body)
-        first = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
-        self.transport.write(first + lines + b"\r\n" + body)
+        response, fields = self._limits.answer(refusal, sender), self.server_state.default_headers
+        self.transport.write(last_response(response, fields, has_body=not is_head))
         self.transport.close()
 
     def _is_unread(self) -> bool:

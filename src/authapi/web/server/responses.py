@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import httptools
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -95,10 +96,12 @@ class ResponseCycle(RequestResponseCycle):
     def _head(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> bytes | None:
         """Returns the head of a response; None if uvicorn has to send it."""
         length, kept = -1, _kept
-        lines = [STATUS_LINE[status]]
         try:
-            for field in self.default_headers:
-                lines.append(kept.get(field) or _latest_date.get(field) or _line(*field))
+            lines = [STATUS_LINE[status]]
+            lines += [
+                kept.get(field) or _latest_date.get(field) or _line(*field)
+                for field in self.default_headers
+            ]
             for field in fields:
                 line = kept.get(field)
                 if line is None:
@@ -109,7 +112,7 @@ class ResponseCycle(RequestResponseCycle):
                     else:
                         line = _line(name, value)
                 lines.append(line)
-        except (_Unusual, TypeError):  # TypeError: a field is a list
+        except (_Unusual, KeyError, TypeError):  # an unknown status; a field that is a list
             return None
         if length < 0:
             return None
@@ -146,6 +149,17 @@ def new_cycle(protocol: HttpToolsProtocol, version: str) -> ResponseCycle:
         keep_alive=version != "1.0" and parser.should_keep_alive(),
         on_response=protocol.on_response_complete,
     )
+
+
+def last_response(
+    response: Response, fields: Iterable[tuple[bytes, bytes]], *, has_body: bool
+) -> bytes:
+    """Returns the bytes of a response, after the `fields` of the server, that ends a connection."""
+    own = [field for field in response.raw_headers if field[0] != b"connection"]
+    headers = [*fields, *own, (b"connection", b"close")]
+    lines = b"".join(b"%b: %b\r\n" % field for field in headers)
+    body = bytes(response.body) if has_body else b""
+    return STATUS_LINE[response.status_code] + lines + b"\r\n" + body
 
 
 def _line(name: bytes, value: bytes) -> bytes:
