@@ -10,7 +10,7 @@ layers of FastAPI would cost it more than its answer, so `shortcut` goes around 
 application has layers of its own there.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy
 from typing import Any, Final, TypeAlias
 
@@ -159,19 +159,9 @@ class Shortcut:
 
     def __init__(self, dispatcher: Dispatcher, cors: ProblemCORSMiddleware | None) -> None:
         self._dispatcher, self._cors = dispatcher, cors
+        self.paths: Collection[str] = dispatcher.direct.keys()
+        """The paths at which GET may take it; none before the first request."""
         self._behind_cors: dict[ASGIApp, ASGIApp] = {}
-
-    def may_take(self, scope: Scope) -> bool:
-        """Whether this is for a route that is known to need nothing of FastAPI.
-
-        False before the first request, which reads the routes.
-        """
-        return (
-            scope["path"] in self._dispatcher.direct
-            and scope["method"] == "GET"
-            and not scope.get("root_path")
-            and scope.get("fastapi.telemetry") is None
-        )
 
     def __call__(self, scope: Scope) -> ASGIApp | None:
         """Returns what answers a request without a body in place of the application, if any."""

@@ -124,8 +124,11 @@ class RequestMiddleware:
         """
         return (
             self._shortcut is not None
+            and scope["path"] in self._shortcut.paths
+            and scope["method"] == "GET"
             and self._runtime.is_started
-            and self._shortcut.may_take(scope)
+            and not scope.get("root_path")
+            and scope.get("fastapi.telemetry") is None
         )
 
     async def _http(
