@@ -91,7 +91,7 @@ async def sent(
         "keep_alive": True,
         "on_response": lambda: ended.append(True),
     }
-    cycle = kind(**options | changes)
+    cycle: Any = kind(**options | changes)
     try:
         for message in messages:
             await cycle.send({**message, "headers": list(message.get("headers", ()))})
