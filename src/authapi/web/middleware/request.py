@@ -16,14 +16,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import RequestIds
-from authapi.domain.client import on_behalf_of, reset_client, set_client
+from authapi.domain.client import on_behalf_of, read_client, reset_client, set_client
 from authapi.errors import NotFound, Refusal
 from authapi.late_imports import import_in_thread
 from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.answers.private_responses import add_cookie_removal
 from authapi.web.answers.websocket_messages import POLICY_VIOLATION, can_send_response, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
-from authapi.web.middleware.client import read_client, trusted_networks
+from authapi.web.middleware.client import log_malformed_address, trusted_networks
 from authapi.web.middleware.dispatch import Shortcut
 from authapi.web.middleware.header_inspection import HeaderInspection
 from authapi.web.middleware.public_documents import (
@@ -105,6 +105,7 @@ class RequestMiddleware:
             scope.get("client"),
             trusted=self._trusted,
             request_id=context.request_id,
+            on_malformed=log_malformed_address,
         )
         # It does not refer to the scope: timers of a server keep the context variables of a request
         # beyond its end.
@@ -264,7 +265,12 @@ class RequestMiddleware:
             SCOPE_KEY: context,
         }
         client = partial(
-            read_client, (), scope["client"], trusted=(), request_id=context.request_id
+            read_client,
+            (),
+            scope["client"],
+            trusted=(),
+            request_id=context.request_id,
+            on_malformed=log_malformed_address,
         )
         with on_behalf_of(client):
             response = error_document(refusal, scope)
