@@ -36,6 +36,7 @@ from authapi.strategies.base import Strategy
 from authapi.web import openapi, problems
 from authapi.web.context import NOT_INSTALLED, NOT_STARTED, Runtime
 from authapi.web.middleware.cors import ProblemCORSMiddleware
+from authapi.web.middleware.dispatch import is_only_fastapi
 from authapi.web.middleware.gated_routes import shorten_routes
 from authapi.web.middleware.guest import GuestMiddleware, OwnRoutes
 from authapi.web.middleware.own_paths import OwnPaths, replaced_routes
@@ -240,7 +241,14 @@ class _Layers:
         # Starlette builds the redirect for a trailing slash from the Host header, which an attacker
         # may control.
         self._app.router.redirect_slashes = False
-        self._wrap(self._preprocessed)
+        self._wrap(self._as_service)
+
+    def _as_service(self, stack: ASGIApp) -> ASGIApp:
+        layers, layer = list[ASGIApp](), cast("Any", stack)
+        while layer is not None and not isinstance(layer, RequestMiddleware):
+            layers.append(layer)
+            layer = getattr(layer, "app", None)
+        return self._preprocessed(stack, layer if is_only_fastapi(layers) else None)
 
     def add_around_own(self) -> None:
         """Adds the layers of a guest, for the paths of authapi."""
@@ -272,9 +280,10 @@ class _Layers:
             router=self._own,
         ).with_known_paths()
 
-    def _preprocessed(self, app: ASGIApp) -> ASGIApp:
+    def _preprocessed(self, app: ASGIApp, inner: RequestMiddleware | None = None) -> ASGIApp:
         return PreprocessingMiddleware(
             app,
+            inner=inner,
             publishes=self._publishes,
             prefix=self._runtime.settings.prefix,
             check_start=self._check_started,

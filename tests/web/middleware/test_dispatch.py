@@ -8,6 +8,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -219,22 +220,15 @@ def application(request: pytest.FixtureRequest, make_settings: SettingsFactory) 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of the requests that take the shortcut."""
-    paths, find = list[str](), Dispatcher.shortcut
+    paths, find = list[str](), Shortcut.__call__
 
-    def counting(dispatcher: Dispatcher, stack: ASGIApp) -> Shortcut | None:
-        shortcut = find(dispatcher, stack)
-        if shortcut is None:
-            return None
+    def noting(shortcut: Shortcut, scope: Scope) -> ASGIApp | None:
+        found = find(shortcut, scope)
+        if found is not None:
+            paths.append(scope["path"])
+        return found
 
-        def noting(scope: Scope) -> ASGIApp | None:
-            found = shortcut(scope)
-            if found is not None:
-                paths.append(scope["path"])
-            return found
-
-        return noting
-
-    monkeypatch.setattr(Dispatcher, "shortcut", counting)
+    monkeypatch.setattr(Shortcut, "__call__", noting)
     return paths
 
 
@@ -275,6 +269,34 @@ async def test_a_layer_of_the_application_sees_requests_for_our_routes(
     # In the service, it is outside of our layers, which may go around what is inside of them.
     is_service = len(application.user_middleware) > 1
     assert (len(taken), seen) == (2 if is_service else 0, ["/me", "/me"])
+
+
+@pytest.mark.parametrize("reason", [None, "debug", "handler", "limit"])
+async def test_layers_of_fastapi_around_a_shortcut_are_left_out_if_they_do_nothing(
+    make_settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch, reason: str | None
+) -> None:
+    app, passed, call = create_app(make_settings()), list[str](), ServerErrorMiddleware.__call__
+    if reason == "debug":
+        app.debug = True
+    elif reason == "handler":
+        app.add_exception_handler(500, lambda *_: Response())
+    elif reason == "limit":
+        app.max_body_size = 10_000
+
+    async def note(
+        layer: ServerErrorMiddleware, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        passed.append(scope["path"])
+        await call(layer, scope, receive, send)
+
+    async with client(app) as api:
+        await api.get("/me")  # reads the routes
+        monkeypatch.setattr(ServerErrorMiddleware, "__call__", note)
+        for path in ("/me", "/me/sessions"):
+            assert (await api.get(path)).status_code == 401
+        assert (await api.head("/me")).status_code == 401
+    others = ["/me/sessions", "/me"]
+    assert passed == (others if reason is None else ["/me", *others])
 
 
 async def test_a_router_whose_middleware_is_replaced_takes_no_shortcut(

@@ -9,8 +9,8 @@ A route that reads a resource answers with `conditional_response`, and declares 
 
 import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
@@ -49,6 +49,12 @@ class Representation:
     body: bytes
     etag: str
     media_type: str = JSON
+    _fields: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
+    """The headers of a response besides the first two, which are encoded once."""
+
+    def __post_init__(self) -> None:
+        response = Response(self.body, media_type=self.media_type)
+        object.__setattr__(self, "_fields", tuple(response.raw_headers))
 
     @classmethod
     def of(cls, body: bytes, *, media_type: str = JSON) -> "Representation":
@@ -57,8 +63,18 @@ class Representation:
 
     def response(self, *, cache_control: str) -> Response:
         """Returns a response with the body and its entity tag."""
-        headers = {"etag": self.etag, "cache-control": cache_control}
-        return Response(self.body, media_type=self.media_type, headers=headers)
+        first = ((b"etag", self.etag.encode()), (b"cache-control", cache_control.encode()))
+        return _Prepared(self.body, (*first, *self._fields))
+
+
+class _Prepared(Response):
+    """A response with headers that are encoded already."""
+
+    def __init__(self, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        # The constructor of `Response` would encode them again, which takes as long as the gate of
+        # a known caller.
+        self.status_code, self.background = 200, None
+        self.body, self.raw_headers = body, list(headers)
 
 
 def conditional_response(

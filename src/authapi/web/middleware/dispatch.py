@@ -10,7 +10,7 @@ layers of FastAPI would cost it more than its answer, so `shortcut` goes around 
 application has layers of its own there.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy
 from typing import Any, Final, TypeAlias
 
@@ -25,8 +25,6 @@ from authapi.web.middleware.guest import OwnRoutes
 
 Answer: TypeAlias = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
 """Passes a request to the first argument, and answers its errors."""
-Shortcut: TypeAlias = Callable[[Scope], ASGIApp | None]
-"""Returns what answers a request without a body in place of the application; None if nothing."""
 _FORGET: Final = ("matches", "effective_candidates")
 """The methods of an included router that a copy must not take over from its original."""
 
@@ -48,22 +46,18 @@ class Dispatcher:
         """What answers GET at a path without FastAPI."""
         self.is_built = False
 
-    def shortcut(self, stack: ASGIApp) -> Shortcut | None:
+    def shortcut(self, stack: ASGIApp) -> "Shortcut | None":
         """Returns the shortcut past `stack`, which leads to this search.
 
         Requests still pass the CORS layer of authapi. Returns None if `stack` has other layers than
         those of FastAPI and authapi.
         """
         layers = list(_layers_of(self.app, stack))
-        known = {
-            OwnRoutes,
-            ProblemCORSMiddleware,
-            *map(type, _layers_of(FastAPI(openapi_url=None))),
-        }
+        known = {OwnRoutes, ProblemCORSMiddleware, *_types_of_fastapi()}
         if not all(type(layer) in known and _is_known(layer) for layer in layers):
             return None
         cors = next((layer for layer in layers if isinstance(layer, ProblemCORSMiddleware)), None)
-        return _Shortcut(self, cors)
+        return Shortcut(self, cors)
 
     def forget_routes(self) -> None:
         """Reads the routes again at the next request, because some were removed."""
@@ -160,14 +154,17 @@ class _ToRoute:
         return self._answer(self._direct or route.handle, scope, receive, send)
 
 
-class _Shortcut:
+class Shortcut:
     """The way past the layers of FastAPI, behind the CORS layer `cors` if there is one."""
 
     def __init__(self, dispatcher: Dispatcher, cors: ProblemCORSMiddleware | None) -> None:
         self._dispatcher, self._cors = dispatcher, cors
+        self.paths: Collection[str] = dispatcher.direct.keys()
+        """The paths at which GET may take it; none before the first request."""
         self._behind_cors: dict[ASGIApp, ASGIApp] = {}
 
     def __call__(self, scope: Scope) -> ASGIApp | None:
+        """Returns what answers a request without a body in place of the application, if any."""
         dispatcher = self._dispatcher
         if not dispatcher.is_built:
             dispatcher.build()
@@ -195,6 +192,25 @@ def _layers_of(app: FastAPI, stack: Any = None) -> Iterator[Any]:
         if layer is None:
             return
         layer = getattr(layer, "app", None)
+
+
+def is_only_fastapi(layers: Iterable[Any]) -> bool:
+    """Whether these layers are those around every application, which have nothing to do here.
+
+    Without limits, handlers and `debug`, they only raise an error again.
+    """
+    known = _types_of_fastapi()
+    return all(
+        type(layer) in known
+        and _is_known(layer)
+        and getattr(layer, "handler", None) is None
+        and not getattr(layer, "debug", False)
+        for layer in layers
+    )
+
+
+def _types_of_fastapi() -> set[type]:
+    return set(map(type, _layers_of(FastAPI(openapi_url=None))))
 
 
 def _is_known(layer: object) -> bool:

@@ -76,10 +76,9 @@ class GuestMiddleware:
         paths, server = self._known, self._server
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            is_gated = paths.get(scope.get("path", ""))
+            is_gated = paths.get(scope["path"]) if scope["type"] == "http" else None
             if (
                 is_gated is None
-                or scope["type"] != "http"
                 or len(routes) != self._route_count
                 or application.dependency_overrides
                 or scope.get("root_path")

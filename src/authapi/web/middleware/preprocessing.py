@@ -7,6 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from authapi.web.middleware import public_documents
 from authapi.web.middleware.header_inspection import UpgradeProtection
 from authapi.web.middleware.link_secrets import redact_link_secret
+from authapi.web.middleware.request import RequestMiddleware
+from authapi.web.server.limits import PROTOCOL_KEY
 
 
 class PreprocessingMiddleware:
@@ -14,7 +16,8 @@ class PreprocessingMiddleware:
 
     `publishes` tells whether the application has public documents (`public_documents`); `prefix` is
     the path of authapi. `check_start` is called after the lifespan of the application has started;
-    its error fails the start.
+    its error fails the start. `inner` gets the requests that its `needs_no_layer` accepts; None if
+    the layers between the two may do something.
 
     Middleware that the application adds later, and Starlette's `ServerErrorMiddleware`, wrap
     `RequestMiddleware`. This class wraps all of them.
@@ -27,11 +30,13 @@ class PreprocessingMiddleware:
         publishes: bool = False,
         prefix: str = "",
         check_start: Callable[[], None],
+        inner: RequestMiddleware | None = None,
     ) -> None:
         self.app = app
         self._prefix = prefix
         self._check_start = check_start
         self._publishes = publishes
+        self._inner = inner
         self._server = UpgradeProtection()
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -39,13 +44,17 @@ class PreprocessingMiddleware:
         if scope["type"] == "http":
             if scope["query_string"]:
                 redact_link_secret(scope, self._prefix)
-            send = self._server.protect(scope, send)
+            if PROTOCOL_KEY not in scope.get("extensions", ()):
+                send = self._server.protect(scope, send)
             if (
                 self._publishes
                 and public_documents.PREFIX in scope["path"]
                 and public_documents.is_public(scope, self._prefix)
             ):
                 scope, send = public_documents.allow_all_origins(scope, send)
+            elif self._inner is not None and self._inner.needs_no_layer(scope):
+                # `ServerErrorMiddleware` alone costs two coroutines for each message.
+                return self._inner(scope, receive, send)
         elif scope["type"] == "lifespan":
             send = self._with_check_of_start(send)
         return self.app(scope, receive, send)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import RequestIds
-from authapi.domain.client import on_behalf_of, read_client
+from authapi.domain.client import on_behalf_of, read_client, reset_client, set_client
 from authapi.errors import NotFound, Refusal
 from authapi.late_imports import import_in_thread
 from authapi.web.answers.open_socket import OpenSocket
@@ -48,6 +48,8 @@ from authapi.web.server.limits import LIMITS_KEY, ReadingLimits, RefusedClient
 
 _log = logging.getLogger("authapi")
 _access = logging.getLogger("authapi.access")
+_MAX_SETS = 256
+"""Sets of names whose missing headers are kept: an application may have any number."""
 
 
 class RequestMiddleware:
@@ -81,7 +83,8 @@ class RequestMiddleware:
         self._metrics = runtime.metrics
         self._is_observed = self._logs_access or self._metrics is not None
         self._security_headers = security_headers(https=runtime.settings.cookie_secure)
-        self._security_names = frozenset(name for name, _ in self._security_headers)
+        self._missing: dict[tuple[bytes, ...], list[tuple[bytes, bytes]]] = {}
+        """The security headers to add, by the names of the other headers; not of pages."""
         self._reading_limits = ReadingLimits(
             max_header_bytes=runtime.settings.max_header_bytes,
             timeout=runtime.settings.body_timeout,
@@ -108,11 +111,28 @@ class RequestMiddleware:
         )
         # It does not refer to the scope: timers of a server keep the context variables of a request
         # beyond its end.
-        with on_behalf_of(client):
+        token = set_client(client)
+        try:
             if scope["type"] == "websocket":
                 await self._websocket(scope, receive, send, context)
             else:
                 await self._http(scope, receive, send, context)
+        finally:
+            reset_client(token)
+
+    def needs_no_layer(self, scope: Scope) -> bool:
+        """Whether the layers of FastAPI around this one have nothing to do for an HTTP request.
+
+        This is so for what the shortcut answers: its errors are answered here.
+        """
+        return (
+            self._shortcut is not None
+            and scope["path"] in self._shortcut.paths
+            and scope["method"] == "GET"
+            and self._runtime.is_started
+            and not scope.get("root_path")
+            and scope.get("fastapi.telemetry") is None
+        )
 
     async def _http(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
@@ -266,18 +286,31 @@ class RequestMiddleware:
     def _with_own_headers(
         self, headers: Sequence[tuple[bytes, bytes]], request_id: tuple[bytes, bytes]
     ) -> list[tuple[bytes, bytes]]:
-        present = set()
+        names = []
         for name, value in headers:
-            lower = name.lower()
-            present.add(lower)
-            if lower == b"content-type" and value.startswith(b"text/html"):
-                # Pages of the application load resources; pages of authapi set their own policy.
-                present.add(b"content-security-policy")
-        present.discard(b"vary")
-        if present.isdisjoint(self._security_names):
-            return [*headers, request_id, *self._security_headers]
-        missing = [pair for pair in self._security_headers if pair[0] not in present]
+            names.append(name)
+            if value.startswith(b"text/html"):
+                return [*headers, request_id, *self._missing_of(headers)]
+        # The answers of authapi have few sets of names.
+        missing = self._missing.get(key := tuple(names))
+        if missing is None:
+            missing = self._missing_of(headers)
+            if len(self._missing) < _MAX_SETS:
+                self._missing[key] = missing
         return [*headers, request_id, *missing]
+
+    def _missing_of(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Returns the security headers that a response with these headers still needs."""
+        present = {name.lower() for name, _ in headers}
+        is_page = any(
+            name.lower() == b"content-type" and value.startswith(b"text/html")
+            for name, value in headers
+        )
+        if is_page:
+            # Pages of the application load resources; pages of authapi set their own policy.
+            present.add(b"content-security-policy")
+        present.discard(b"vary")
+        return [pair for pair in self._security_headers if pair[0] not in present]
 
 
 class _Body:

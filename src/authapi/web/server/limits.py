@@ -4,7 +4,7 @@
 other channel from an application to its server works without configuration.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,13 @@ from starlette.types import Scope
 
 from authapi.crypto.ids import RequestIds
 from authapi.domain.client import Client
-from authapi.errors import Refusal
+from authapi.errors import (
+    HeadersTooLarge,
+    HTTPVersionNotSupported,
+    MalformedRequest,
+    Refusal,
+    TargetTooLong,
+)
 from authapi.settings import EdgeSettings
 from authapi.web.problems import problem, status_of, websocket_version_header
 
@@ -73,6 +79,30 @@ def default_limits() -> ReadingLimits:
         timeout=fields["body_timeout"].default,
         answer=_plain_answer,
     )
+
+
+def refusal_of_head(
+    version: str,
+    method: bytes,
+    target: bytes,
+    fields: Sequence[tuple[bytes, bytes]],
+    max_bytes: int,
+) -> Refusal | None:
+    """Returns the refusal of a request line and a header section; None if they are accepted.
+
+    `max_bytes` limits the target.
+    """
+    if version not in ("1.0", "1.1"):
+        return HTTPVersionNotSupported()
+    if method == b"CONNECT":
+        return MalformedRequest("CONNECT is not supported")
+    if len(target) > max_bytes:
+        return TargetTooLong()
+    if len(fields) > MAX_FIELDS:
+        return HeadersTooLarge()
+    if version == "1.0" and any(name == b"transfer-encoding" for name, _ in fields):
+        return MalformedRequest("Transfer-Encoding needs HTTP/1.1")  # RFC 9112, section 6.1
+    return None
 
 
 _new_id = RequestIds()

@@ -30,14 +30,18 @@ class LingeringTransport(asyncio.Transport):
         self._loop = loop
         self._is_unread = is_unread
         self._timer: asyncio.TimerHandle | None = None
-        self._discarded = 0
+        self.is_lingering = False
+        """Whether the write side is closed, and the rest is read and discarded."""
+        self.discarded = 0
+        """The discarded bytes of the current request."""
         self.write = raw.write  # type: ignore[method-assign]  # saves a call for each write
 
     def close(self) -> None:
         """Closes the connection at once, or after a second if the client has sent unread data."""
-        if self._timer is not None or self.raw.is_closing() or not self._is_unread():
+        if self.is_lingering or self.raw.is_closing() or not self._is_unread():
             self.raw.close()
             return
+        self.is_lingering = True
         self._timer = self._loop.call_later(_SECONDS, self.raw.close)
         self.raw.resume_reading()
         if self.raw.can_write_eof():
@@ -45,14 +49,14 @@ class LingeringTransport(asyncio.Transport):
 
     def discard(self, size: int, limit: int = MAX_DISCARDED) -> None:
         """Counts `size` discarded bytes of a request, and closes the connection above the limit."""
-        self._discarded += size
-        if self._discarded > limit:
+        self.discarded += size
+        if self.discarded > limit:
             self.raw.close()
 
     def begin_request(self) -> None:
         """Begins to count the discarded bytes of another request."""
         if not self.is_closing():
-            self._discarded = 0
+            self.discarded = 0
 
     def release(self) -> None:
         """Releases timer and references after the connection is lost."""
@@ -62,7 +66,7 @@ class LingeringTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         """Whether no further response is sent; the client may still read the last one."""
-        return self._timer is not None or self.raw.is_closing()
+        return self.is_lingering or self.raw.is_closing()
 
 
 class PausableFlowControl(FlowControl):
@@ -71,5 +75,5 @@ class PausableFlowControl(FlowControl):
     is_paused = False
 
     def resume_reading(self) -> None:
-        if not self.is_paused:
+        if self.read_paused and not self.is_paused:
             super().resume_reading()

@@ -1,7 +1,6 @@
 """`HTTPProtocol`: uvicorn's HTTP/1.1 protocol with limits and without ambiguous framing."""
 
 import asyncio
-from http import HTTPStatus
 from typing import Any, Final, cast
 
 import httptools
@@ -26,8 +25,10 @@ from authapi.web.server.limits import (
     RefusedClient,
     default_limits,
     max_discarded_bytes,
+    refusal_of_head,
 )
 from authapi.web.server.lingering_close import LingeringTransport, PausableFlowControl
+from authapi.web.server.responses import last_response, new_cycle
 from authapi.web.server.websocket_handshake import check_handshake
 
 _SLICE: Final = 16384
@@ -85,8 +86,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self.headers = self._discarded_fields  # before a request line, and for trailers
         self._passed_boundary = False
         """Whether a header section or a body ended in the slice that was parsed last."""
-        self._head_bytes = 0
-        self._body_bytes = 0
+        self._head_bytes = self._body_bytes = 0
         self._framing_bytes = 0
         """Bytes of the current body that are not content: chunk sizes and trailers."""
         self._unparsed = b""
@@ -156,8 +156,10 @@ class HTTPProtocol(HttpToolsProtocol):
             if self._websocket is not None:
                 self._websocket.data_received(data)
                 return
-            if self._refusal is not None or self.transport.is_closing():
-                self.transport.discard(len(data))
+            transport = self.transport
+            # Without calls of methods, as this runs for every request.
+            if self._refusal is not None or transport.is_lingering or transport.raw.is_closing():
+                transport.discard(len(data))
                 return
             self._passed_boundary = False
             body_bytes = self._body_bytes
@@ -176,7 +178,7 @@ class HTTPProtocol(HttpToolsProtocol):
                     self._restart_timer()
                 else:
                     self._check_body(len(data) - (self._body_bytes - body_bytes), len(data))
-            elif self._has_begun or not self._passed_boundary:
+            elif self.headers is not self._discarded_fields or not self._passed_boundary:
                 self._check_head(len(data))
             return
 
@@ -211,25 +213,40 @@ class HTTPProtocol(HttpToolsProtocol):
     # Callbacks of the parser
 
     def on_headers_complete(self) -> None:
-        parser = self.parser
+        parser, version = self.parser, self.parser.get_http_version()
+        is_upgrade = parser.should_upgrade()
         if (
             len(self.url) > self._limits.max_header_bytes
             or len(self.headers) > MAX_FIELDS
-            or parser.should_upgrade()
-            or parser.get_http_version() != "1.1"
+            or is_upgrade
+            or version != "1.1"
         ):
-            self._check_unusual_head()
+            self._check_unusual_head(version)
         self.scope["extensions"] = {PROTOCOL_KEY: {}}
-        HttpToolsProtocol.on_headers_complete(self)
+        if is_upgrade or self.limit_concurrency is not None:
+            HttpToolsProtocol.on_headers_complete(self)
+        else:
+            self._begin_cycle(version)
         self._in_head = False
         self._passed_boundary = True
         self._head_bytes = self._body_bytes = self._framing_bytes = 0
-        self.transport.begin_request()
+        if self.transport.discarded:
+            self.transport.begin_request()
         if self._timer is not None:
             self._stop_timer()
-        if not parser.should_upgrade():
+        if not is_upgrade:
             # The application has the list of headers. Trailers must not be added to it.
             self.headers = self._discarded_fields
+
+    def _begin_cycle(self, version: str) -> None:
+        """Does what uvicorn does for a request, with a `ResponseCycle`."""
+        earlier = self._unanswered()
+        self.cycle = cycle = new_cycle(self, version)
+        if earlier is None:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -253,28 +270,16 @@ class HTTPProtocol(HttpToolsProtocol):
         if self.cycle.response_complete:
             self.transport.close()
 
-    def _check_unusual_head(self) -> None:
+    def _check_unusual_head(self, version: str) -> None:
         """Stops the parser with _RequestRefused if the header section causes a refusal."""
-        refusal = self._head_refusal()
+        refusal = refusal_of_head(
+            version, self.parser.get_method(), self.url, self.headers, self._limits.max_header_bytes
+        )
         if refusal is not None:
             self._refuse(refusal)
             raise _RequestRefused
-        if self.parser.get_http_version() == "1.0":
+        if version == "1.0":
             self.expect_100_continue = False  # RFC 9110, section 10.1.1
-
-    def _head_refusal(self) -> Refusal | None:
-        version = self.parser.get_http_version()
-        if version not in ("1.0", "1.1"):
-            return HTTPVersionNotSupported()
-        if self.parser.get_method() == b"CONNECT":
-            return MalformedRequest("CONNECT is not supported")
-        if len(self.url) > self._limits.max_header_bytes:
-            return TargetTooLong()
-        if len(self.headers) > MAX_FIELDS:
-            return HeadersTooLarge()
-        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
-            return MalformedRequest("Transfer-Encoding needs HTTP/1.1")  # RFC 9112, section 6.1
-        return None
 
     # Upgrades
 
@@ -355,15 +360,9 @@ class HTTPProtocol(HttpToolsProtocol):
     def _answer(self, refusal: Refusal) -> None:
         target = self.url if self._has_begun or not self._in_head else b""
         sender = RefusedClient(ip=self.client[0] if self.client else None, target=target)
-        response = self._limits.answer(refusal, sender)
-        status = HTTPStatus(response.status_code)
-        fields = [field for field in response.raw_headers if field[0] != b"connection"]
-        headers = [*self.server_state.default_headers, *fields, (b"connection", b"close")]
-        lines = b"".join(b"%b: %b\r\n" % field for field in headers)
         is_head = self._has_begun and self.parser.get_method() == b"HEAD"
-        body = b"" if is_head else bytes(response.body)
-        first = b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode())
-        self.transport.write(first + lines + b"\r\n" + body)
+        response, fields = self._limits.answer(refusal, sender), self.server_state.default_headers
+        self.transport.write(last_response(response, fields, has_body=not is_head))
         self.transport.close()
 
     def _is_unread(self) -> bool:
