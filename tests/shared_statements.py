@@ -40,9 +40,9 @@ def _shared_statements() -> Iterator[None]:
         engine.update_execution_options(compiled_cache=statements)
         # A dialect also keeps how it converts each type.
         dialect = engine.dialect
-        dialect._type_memos = memos.setdefault(  # type: ignore[attr-defined]
+        dialect._type_memos = memos.setdefault(
             (dialect.name, dialect.is_async),
-            dialect._type_memos,  # type: ignore[attr-defined]
+            dialect._type_memos,
         )
 
     def create(*arguments: Any, **options: Any) -> AsyncEngine:
