@@ -41,7 +41,9 @@ def _shared_routes() -> Iterator[None]:
             return build(original_route=original_route, include_context=include_context)
         key = id(original_route), *_options(include_context)
         if key not in cache:
-            cache[key] = build(original_route=original_route, include_context=include_context)
+            built = build(original_route=original_route, include_context=include_context)
+            built.dependency_overrides_provider = built.app = None  # would keep the application
+            cache[key] = built
         context = _copy(cache[key])
         context.dependency_overrides_provider = include_context.dependency_overrides_provider
         handler = _lazy(original_route, context)
