@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server with configurable responses."""
+"""Receivers of webhooks: a real HTTP server with configurable responses, and one in memory."""
 
 import base64
 import contextlib
@@ -8,7 +8,7 @@ import json
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal, Self
@@ -155,3 +155,23 @@ class Receiver:
             if self.manner == "drips" and time.monotonic() > dripped + _DRIP:
                 to.wfile.write(b"X-Drip: 1\r\n" if dripped > began else b"HTTP/1.1 204 OK\r\n")
                 dripped = time.monotonic()
+
+
+@dataclass
+class Post:
+    """Answers requests to each URL with a status, or not at all."""
+
+    statuses: dict[str, int]
+    sent: list[tuple[str, bytes]] = field(default_factory=list)
+
+    async def __call__(self, url: str, *, headers: Mapping[str, str], body: bytes) -> int:
+        self.sent.append((url, body))
+        if url not in self.statuses:
+            raise OSError("no answer")
+        return self.statuses[url]
+
+    def open(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
