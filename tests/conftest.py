@@ -4,9 +4,13 @@ import gc
 import itertools
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 import hypothesis
 import pytest
@@ -49,10 +53,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "authapi", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
     hypothesis.settings.load_profile("authapi")
+    # httpx asks for sniffio twice in each request to an application. Where it is not installed, a
+    # search of all folders would be half of the time of a simple request.
+    if find_spec("sniffio") is None:
+        sys.modules["sniffio"] = cast(ModuleType, None)
     # Delays after failures have their full length; `tests/test_backoff.py` is about the rest.
     pytest.MonkeyPatch().setattr(backoff, "randbelow", lambda _: 0)
     if config.getoption("--shared-analysis"):
-        for name in ("routes", "settings", "statements"):
+        for name in ("routes", "schema", "settings", "statements"):
             config.pluginmanager.import_plugin(f"tests.shared_{name}")
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from threading import Thread
 
 import pytest
@@ -12,6 +12,7 @@ from authapi.diagnostics.online import check_public_url
 from authapi.domain.monitoring.findings import Finding
 from authapi.settings import Settings
 from tests.servers.process import free_port
+from tests.servers.web_server import WebServer
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def answering(status: int, issuer: str | None) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as it is named
             return None
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with WebServer(("127.0.0.1", 0), Handler) as server:
         url = f"http://127.0.0.1:{server.server_port}"
         thread = Thread(target=server.serve_forever)
         thread.start()

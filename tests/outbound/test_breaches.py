@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
 
 import httpx
@@ -20,6 +20,7 @@ from authapi.services import passwords
 from authapi.settings import load_settings
 from authapi.testing import PASSWORD, Client, client
 from tests.conftest import SettingsFactory
+from tests.servers.web_server import WebServer
 
 BREACHED = "a horse that has been seen before"
 FRESH = "a horse that was never leaked"
@@ -53,8 +54,7 @@ class RangeServer:
             def log_message(self, *_: object) -> None:
                 return None
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = WebServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/range/"

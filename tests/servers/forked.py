@@ -30,8 +30,19 @@ TIMEOUT = 60.0
 IMPORTED = (
     # Modules that commands import lazily, imported here for all children.
     *("authapi.app", "authapi.cli.serving.serve", "authapi.storage.migrations"),
-    *("authapi.cli.accounts.users", "authapi.cli.keys", "authapi.cli.mail", "authapi.cli.webhooks"),
-    "authapi.cli.doctor",
+    *("authapi.cli.accounts.events", "authapi.cli.accounts.tailing", "authapi.cli.accounts.users"),
+    *("authapi.cli.configuration.config", "authapi.cli.configuration.inspect", "authapi.cli.db"),
+    *("authapi.cli.doctor", "authapi.cli.keys", "authapi.cli.mail", "authapi.cli.monitoring.stats"),
+    *("authapi.cli.providers", "authapi.cli.prune"),
+    *("authapi.cli.verify", "authapi.cli.webhooks", "authapi.verify"),
+    *("authapi.services.mail.compiled_templates", "authapi.web.pages.own_templates.examples"),
+    *("authapi.storage.schema.filters", "authapi.storage.schema.indexes"),
+    *("alembic.command", "alembic.config", "alembic.context", "alembic.autogenerate"),
+    *("alembic.ddl.postgresql", "alembic.ddl.sqlite", "cryptography.hazmat.backends.openssl"),
+    *("email.generator", "babel.dates", "babel.messages.mofile", "babel.messages.pofile"),
+    *("babel.support", "jinja2.ext", "jinja2.sandbox", "encodings.ascii"),
+    *("encodings.unicode_escape", "rich.console", "rich.progress", "rich.table"),
+    *("typer._adapters", "typer._click._textwrap", "typer._click.decorators"),
     *("authapi.strategies.session", "authapi.strategies.token", "authapi.strategies.jwt"),
     *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.psycopg"),
     *("aiosqlite", "psycopg", "argon2", "passlib.handlers.argon2"),
@@ -69,15 +80,24 @@ class Forking:
         environment: Mapping[str, str],
         cwd: Path,
         text: str = "",
+        *,
+        redirected: Mapping[int, Path | None] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs `authapi` with these arguments and `text` on standard input; returns the result."""
+        """Runs `authapi` with these arguments and `text` on standard input; returns the result.
+
+        `redirected` has a file for the standard streams 0 to 2, or None for one that is closed. The
+        result has no text of it.
+        """
         with tempfile.TemporaryDirectory() as folder:
-            streams = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
-            streams[0].write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+            own = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
+            for path in own:
+                path.touch()
+            own[0].write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+            streams = [(redirected or {}).get(number, path) for number, path in enumerate(own)]
             code = self._ask(_request("run", arguments, environment, cwd, streams))
             assert code is not None
             out, err = (
-                path.read_text(encoding="utf-8", errors="surrogateescape") for path in streams[1:]
+                path.read_text(encoding="utf-8", errors="surrogateescape") for path in own[1:]
             )
             return subprocess.CompletedProcess(["authapi", *arguments], code, out, err)
 
@@ -151,7 +171,7 @@ def _request(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     cwd: Path,
-    streams: Sequence[Path],
+    streams: Sequence[Path | None],
     program: str = "authapi",
 ) -> Mapping[str, object]:
     return {
@@ -160,7 +180,7 @@ def _request(
         "arguments": list(arguments),
         "environment": dict(environment),
         "cwd": str(cwd),
-        "streams": [str(path) for path in streams],
+        "streams": [None if path is None else str(path) for path in streams],
     }
 
 
@@ -176,6 +196,7 @@ def serve() -> None:
 
     from authapi.cli.commands import main as run_authapi
 
+    _compile_pages()
     programs: dict[str, Callable[[], Any]] = {"authapi": run_authapi, "uvicorn": run_uvicorn}
     # Otherwise the garbage collector of each child would copy all pages: a tenth of a second.
     gc.freeze()
@@ -206,6 +227,17 @@ def serve() -> None:
         os.waitpid(child, 0)
 
 
+def _compile_pages() -> None:
+    """Compiles the templates of the pages for all children: each `doctor` renders all of them."""
+    from authapi import Settings
+    from authapi.web.pages.site import Site
+
+    pages = Site(Settings(database_url="sqlite:////nonexistent"))  # type: ignore[arg-type]
+    environment = pages._environment("en")
+    for name in environment.list_templates(extensions=["html"]):
+        environment.get_template(name)
+
+
 def _ended(child: int, options: int) -> int | None:
     found, status = os.waitpid(child, options)
     return os.waitstatus_to_exitcode(status) if found else None
@@ -222,11 +254,16 @@ def _become(request: Mapping[str, Any], main: Callable[[], Any]) -> None:
         time.tzset()
         flags = (os.O_RDONLY, os.O_WRONLY | os.O_CREAT, os.O_WRONLY | os.O_CREAT)
         for number, path in enumerate(request["streams"]):
-            os.dup2(os.open(path, flags[number], 0o600), number)
+            if path is not None:
+                os.dup2(os.open(path, flags[number], 0o600), number)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         # Line buffering, because tests read the output while the process runs.
         sys.stderr = open(2, "w", 1, encoding="utf-8", closefd=False)  # noqa: SIM115
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            if request["streams"][number] is None:  # a new interpreter has None for it too
+                os.close(number)
+                setattr(sys, name, None)
         sys.argv = [request["program"], *request["arguments"]]
         main()
         code = 0
@@ -237,8 +274,9 @@ def _become(request: Mapping[str, Any], main: Callable[[], Any]) -> None:
 
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError):  # closed, or full, which `main` has reported
+                stream.flush()
         os._exit(code)
 
 

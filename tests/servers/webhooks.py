@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal, Self
 
 from tests.servers.process import free_port
+from tests.servers.web_server import WebServer
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 Manner = Literal["answers", "hangs", "drips"]
@@ -68,7 +69,7 @@ class Receiver:
     _busy: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: threading.Event = field(default_factory=threading.Event)
-    _server: "_Server | None" = None
+    _server: WebServer | None = None
 
     def __post_init__(self) -> None:
         self.released.set()
@@ -106,7 +107,7 @@ class Receiver:
                 return None
 
         self._stopped.clear()
-        self._server = _Server(("127.0.0.1", self.port), Handler)
+        self._server = WebServer(("127.0.0.1", self.port), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.01,)).start()
 
     def stop(self) -> None:
@@ -154,12 +155,6 @@ class Receiver:
             if self.manner == "drips" and time.monotonic() > dripped + _DRIP:
                 to.wfile.write(b"X-Drip: 1\r\n" if dripped > began else b"HTTP/1.1 204 OK\r\n")
                 dripped = time.monotonic()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # Large enough for a burst: TCP retries a connection that does not fit only after a second.
-    request_queue_size = 128
 
 
 @dataclass

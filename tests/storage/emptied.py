@@ -11,6 +11,8 @@ import pytest
 
 from tests.servers.postgres import PostgresServer
 
+SHARED = set[str]()
+"""The URL of the shared database of this worker."""
 _numbers = itertools.count(1)
 _EMPTY = """
 DELETE FROM authapi_users;
@@ -29,7 +31,9 @@ def shared_postgres_url(
 ) -> Iterator[str]:
     """A migrated database for the whole test run."""
     name = f"shared_{worker}_{next(_numbers)}"
-    yield postgres.create_database(name, template=postgres_template)
+    url = postgres.create_database(name, template=postgres_template)
+    SHARED.add(url)
+    yield url
     postgres.drop_database(name)
 
 

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 from urllib.parse import parse_qs
 
 from authapi.crypto.jwk import SigningKey
 from tests.crypto import forgery
+from tests.servers.web_server import WebServer
 
 SUBJECT = "0190c0de-0000-7000-8000-000000000000"
 AUDIENCE = "orders"
@@ -35,13 +36,6 @@ class Reply:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # With the default of 5, the kernel drops connections that tests open at once on a busy
-    # machine. The client tries again after 1, 3 and 7 seconds, which exceeds its timeout.
-    request_queue_size = 128
-
-
 class Issuer:
     """The server, in a thread. `away` closes it like a killed process."""
 
@@ -57,7 +51,7 @@ class Issuer:
         self.may_answer = threading.Event()
         self.may_answer.set()
         self._port = 0
-        self._server: _Server | None = None
+        self._server: WebServer | None = None
         self._open()
         self.url = f"http://127.0.0.1:{self._port}"
         self.publish(self.key)
@@ -121,7 +115,7 @@ class Issuer:
         self._open()
 
     def _open(self) -> None:
-        server = _Server(("127.0.0.1", self._port), self._handler())
+        server = WebServer(("127.0.0.1", self._port), self._handler())
         self._server, self._port = server, server.server_port
         self._thread = threading.Thread(
             target=server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ import pytest
 from authapi.cli.terminal.streams import is_full, write_utf8
 from tests.cli.conftest import Run
 from tests.cli.processes import environment_in
+from tests.servers.forked import Forking
+
+Redirect = Callable[[str, int, str | None], tuple[int, str, str]]
 
 PASSWORD = "correct horse battery staple"
 
@@ -33,12 +37,40 @@ def shell(folder: Path, command: str, redirect: str, **variables: str) -> tuple[
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.fixture
+def fork(tmp_path: Path, forking: Forking) -> Redirect:
+    """As `shell` in the folder of the test, with a file or None (closed) for a standard stream.
+
+    A new interpreter takes fifty times as long. A forked process has what that would have: None for
+    a stream that is closed. One command in each group below runs in a new one.
+    """
+
+    def run(command: str, stream: int, file: str | None) -> tuple[int, str, str]:
+        path = None if file is None else Path(file)
+        done = forking.run(
+            shlex.split(command),
+            environment_in(tmp_path),
+            tmp_path,
+            PASSWORD,
+            redirected={stream: path},
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def test_an_interpreter_with_a_closed_standard_output(tmp_path: Path, fork: Redirect) -> None:
+    closed = shell(tmp_path, "stats", ">&-")
+    assert closed == shell(tmp_path, "stats", ">/dev/null") == fork("stats", 1, None)
+    assert "Traceback" not in closed[2]
+
+
 @pytest.mark.parametrize(
     "command", ["stats", "doctor", "users export", "events list", "events export"]
 )
-def test_a_closed_standard_output_takes_nothing(tmp_path: Path, command: str) -> None:
-    closed = shell(tmp_path, command, ">&-")
-    assert closed == shell(tmp_path, command, ">/dev/null")
+def test_a_closed_standard_output_takes_nothing(fork: Redirect, command: str) -> None:
+    closed = fork(command, 1, None)
+    assert closed == fork(command, 1, "/dev/null")
     assert "Traceback" not in closed[2]
 
 
@@ -48,12 +80,19 @@ def test_notices_do_not_go_to_standard_output_in_place_of_closed_errors(tmp_path
     assert shell(tmp_path, "users show a@example.com", "2>&-")[:2] == (1, "")
 
 
+def test_an_interpreter_with_a_closed_standard_input(tmp_path: Path, fork: Redirect) -> None:
+    command = "users import -"
+    closed = shell(tmp_path, command, "<&-")
+    assert closed == shell(tmp_path, command, "</dev/null") == fork(command, 0, None)
+    assert "Traceback" not in closed[2]
+
+
 @pytest.mark.parametrize(
     "command", ["users create a@example.com", "keys rewrap", "users import -", "verify"]
 )
-def test_a_closed_standard_input_is_empty(tmp_path: Path, command: str) -> None:
-    closed = shell(tmp_path, command, "<&-")
-    assert closed == shell(tmp_path, command, "</dev/null")
+def test_a_closed_standard_input_is_empty(fork: Redirect, command: str) -> None:
+    closed = fork(command, 0, None)
+    assert closed == fork(command, 0, "/dev/null")
     assert "Traceback" not in closed[2]
 
 
@@ -85,9 +124,15 @@ def test_characters_that_the_encoding_lacks_are_escaped(run: Run, tmp_path: Path
         assert [json.loads(line)["name"] for line in out.splitlines()] == names
 
 
+def test_an_interpreter_on_a_full_disk(tmp_path: Path, fork: Redirect) -> None:
+    done = shell(tmp_path, "config", ">/dev/full")
+    assert done == fork("config", 1, "/dev/full")
+    assert done == (1, "", "authapi: cannot write: No space left on device\n")
+
+
 @pytest.mark.parametrize("command", ["config", "users list", "strategies", "openapi", "--help"])
-def test_a_full_disk_is_one_line(tmp_path: Path, command: str) -> None:
-    code, _, err = shell(tmp_path, command, ">/dev/full")
+def test_a_full_disk_is_one_line(fork: Redirect, command: str) -> None:
+    code, _, err = fork(command, 1, "/dev/full")
     if command == "users list":  # it prints nothing to standard output
         assert (code, err) == (0, "No accounts match.\n")
     else:

@@ -12,6 +12,7 @@ application has layers of its own there.
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from fastapi import APIRouter, FastAPI
@@ -91,10 +92,8 @@ class Dispatcher:
             entry.routes.append(self._with(found))
             entry.default = self.others  # for a path of authapi whose route is added otherwise
             self._by_segment[segment] = entry
-        for path in {_route(each).path_format for each in candidates}:
-            if "{" not in path:
-                found = [each for each in candidates if _route(each).path_regex.match(path)]
-                self._by_path[path] = self._chosen(path, found)
+        for path, found in _by_fixed_path(candidates).items():
+            self._by_path[path] = self._chosen(path, found)
         self.is_built = True
 
     def _chosen(self, path: str, candidates: Sequence[Any]) -> ASGIApp:
@@ -221,6 +220,33 @@ def _is_known(layer: object) -> bool:
 def _route(candidate: Any) -> Any:
     """Returns what has the path of a candidate. FastAPI builds a new route for one of Starlette."""
     return candidate.starlette_route or candidate
+
+
+def _by_fixed_path(candidates: Sequence[Any]) -> dict[str, list[Any]]:
+    """Returns the candidates that match each path without parameters, in their order.
+
+    Besides those with this path, only those with parameters can match it. To ask each candidate for
+    each path would take as long as the rest of the first request.
+    """
+    numbered: dict[str, list[tuple[int, Any]]] = {}
+    for entry in enumerate(candidates):
+        numbered.setdefault(_route(entry[1]).path_format, []).append(entry)
+    patterns = [
+        (path.partition("{")[0], entry)
+        for path, entries in numbered.items()
+        for entry in entries
+        if "{" in path
+    ]
+    found = {}
+    for path, entries in numbered.items():
+        if "{" not in path:
+            others = [
+                entry
+                for start, entry in patterns
+                if path.startswith(start) and _route(entry[1]).path_regex.match(path)
+            ]
+            found[path] = [each for _, each in sorted(entries + others, key=itemgetter(0))]
+    return found
 
 
 def _first_segment(path: str) -> str:
