@@ -5,9 +5,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
@@ -31,6 +34,8 @@ _SETTINGS = {
     "AUTHAPI_LIMIT_ACCOUNT_AND_NETWORK": "100000/minute",
     "AUTHAPI_LIMIT_REGISTRATIONS": "100000/minute",
 }
+
+_numbers = count(1)
 
 
 class Service:
@@ -110,8 +115,8 @@ class Visitor(httpx.Client):
     def come_back(self, callback: str) -> httpx.Response:
         """Comes back to the service, whose host may be another one than that of the address."""
         parts = urlsplit(callback)
-        path = f"{parts.path}?{parts.query}"
-        return self.get(path, headers={**NAVIGATION, "sec-fetch-site": "cross-site"})
+        url = self.base_url.copy_with(path=parts.path, query=parts.query.encode())
+        return self.get(url, headers={**NAVIGATION, "sec-fetch-site": "cross-site"})
 
     def log_in_at(self, person: str, name: str = "acme", **body: object) -> httpx.Response:
         """Logs in as `person` at a provider; returns the answer to the callback."""
@@ -127,6 +132,18 @@ class Visitor(httpx.Client):
         """The linked identities of the account."""
         found: list[dict[str, Any]] = self.get("/me/identities").json()
         return found
+
+
+def new_name() -> str:
+    """A name of a person that no other test has."""
+    return f"person{next(_numbers)}"
+
+
+def at_once(*calls: Callable[[], httpx.Response]) -> Counter[str]:
+    """Makes all calls at the same time, each in a thread; counts the outcomes."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(call) for call in calls]
+        return Counter(outcome_of(future.result()) for future in futures)
 
 
 @dataclass(frozen=True, slots=True)
