@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,11 @@ _SETTINGS = {
 _numbers = count(1)
 
 
+@cache
+def _plain_context() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
 class Service:
     """A running service."""
 
@@ -52,11 +59,12 @@ class Service:
         """Returns a new browser, which is closed with the service."""
         return self.stack.enter_context(Visitor(self.url))
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Runs a command of authapi on the same installation."""
         return subprocess.run(
             [sys.executable, "-m", "authapi", *arguments],
             env=dict(self.environment),
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=120,
@@ -72,8 +80,10 @@ class Service:
 class Visitor(httpx.Client):
     """A browser, which keeps cookies, and follows no redirect by itself."""
 
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(base_url=url, trust_env=False, timeout=60, **options)
+    def __init__(self, url: str, *, trust: ssl.SSLContext | None = None, **options: Any) -> None:
+        # A context of its own would cost each client more than all its requests.
+        verify = trust or _plain_context()
+        super().__init__(base_url=url, trust_env=False, timeout=60, verify=verify, **options)
 
     def register(self, email: str) -> None:
         """Creates an account with a password, and logs in to it by a cookie."""
@@ -90,18 +100,22 @@ class Visitor(httpx.Client):
         found: dict[str, Any] = answer.json()
         return found
 
-    def begin(self, name: str = "acme", **body: object) -> str:
-        """Begins a login; returns the address at the provider."""
-        answer = self.post(f"/login/with/{name}", json=body)
+    def begin(self, name: str = "acme", *, to: str | None = None, **body: object) -> str:
+        """Begins a login that leads to `to`; returns the address at the provider."""
+        answer = self.post(f"/login/with/{name}", json={"continue": to, **body})
         assert answer.status_code == 200, answer.text
         found: str = answer.json()["url"]
         return found
 
     def begin_link(
-        self, name: str = "acme", *, headers: Mapping[str, str] | None = None, **body: object
+        self,
+        name: str = "acme",
+        *,
+        to: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> str:
         """Begins to link a provider to the account; returns the address at the provider."""
-        answer = self.post(f"/me/identities/{name}", json=body, headers=headers)
+        answer = self.post(f"/me/identities/{name}", json={"continue": to}, headers=headers)
         assert answer.status_code == 200, answer.text
         found: str = answer.json()["url"]
         return found
@@ -109,8 +123,9 @@ class Visitor(httpx.Client):
     def at_provider(self, url: str, person: str) -> str:
         """Logs in at the provider as `person`; returns the address of the callback."""
         query = {**dict(parse_qsl(urlsplit(url).query)), "person": person}
-        answer = httpx.get(url.partition("?")[0], params=query, trust_env=False, timeout=30)
-        return answer.headers["location"]
+        with httpx.Client(trust_env=False, timeout=60, verify=_plain_context()) as client:
+            found: str = client.get(url.partition("?")[0], params=query).headers["location"]
+        return found
 
     def come_back(self, callback: str) -> httpx.Response:
         """Comes back to the service, whose host may be another one than that of the address."""
@@ -118,9 +133,11 @@ class Visitor(httpx.Client):
         url = self.base_url.copy_with(path=parts.path, query=parts.query.encode())
         return self.get(url, headers={**NAVIGATION, "sec-fetch-site": "cross-site"})
 
-    def log_in_at(self, person: str, name: str = "acme", **body: object) -> httpx.Response:
+    def log_in_at(
+        self, person: str, name: str = "acme", *, to: str | None = None, **body: object
+    ) -> httpx.Response:
         """Logs in as `person` at a provider; returns the answer to the callback."""
-        return self.come_back(self.at_provider(self.begin(name, **body), person))
+        return self.come_back(self.at_provider(self.begin(name, to=to, **body), person))
 
     def me(self) -> str | None:
         """Returns the address of the account that is logged in by a cookie; None if none is."""
@@ -213,15 +230,13 @@ def serving(
     folder: Path,
     database: str,
     providers: Mapping[str, Any],
-    *arguments: str,
-    port: int | None = None,
     **settings: str,
 ) -> Iterator[Service]:
     """Runs a service on a migrated database, with these `AUTHAPI_` settings."""
-    port = port or free_port()
+    port = free_port()
     given = {f"AUTHAPI_{name.upper()}": value for name, value in settings.items()}
     environment = environment_of(folder, database, providers, port, **given)
-    command = [sys.executable, "-m", "authapi", "serve", *arguments]
+    command = [sys.executable, "-m", "authapi", "serve"]
     with ServeProcess(command, environment, folder) as process:
         url = f"http://127.0.0.1:{port}"
         process.wait_ready(f"{url}/health/ready", timeout=120)

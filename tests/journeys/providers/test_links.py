@@ -15,7 +15,9 @@ from tests.journeys.providers.service import (
     outcome_of,
 )
 
-DONE = {"continue": "/linked"}
+pytestmark = pytest.mark.slow
+
+DONE = "/linked"
 LINKED = "to /linked"
 
 
@@ -33,7 +35,7 @@ def owner(visitor: Visitor) -> str:
 def test_a_callback_of_another_browser_links_nothing(place: Place, visitor: Visitor) -> None:
     owner(visitor)
     mine = new_name()
-    callback = visitor.at_provider(visitor.begin_link(**DONE), mine)
+    callback = visitor.at_provider(visitor.begin_link(to=DONE), mine)
     for is_logged_in in (False, True):
         with Visitor(place.service.url) as thief:
             if is_logged_in:
@@ -59,7 +61,7 @@ def log_in_to_another(visitor: Visitor, email: str) -> None:
 
 
 def log_in_to_another_at_a_provider(visitor: Visitor, email: str) -> None:
-    assert outcome_of(visitor.log_in_at(new_name(), **DONE)) == LINKED
+    assert outcome_of(visitor.log_in_at(new_name(), to=DONE)) == LINKED
 
 
 def change_the_password_elsewhere(visitor: Visitor, email: str) -> None:
@@ -96,14 +98,14 @@ def test_a_link_is_for_the_session_that_began_it(
     place: Place, visitor: Visitor, meanwhile: Callable[[Visitor, str], None]
 ) -> None:
     email, person = owner(visitor), new_name()
-    callback = visitor.at_provider(visitor.begin_link("other", **DONE), person)
+    callback = visitor.at_provider(visitor.begin_link("other", to=DONE), person)
     meanwhile(visitor, email)
     before = visitor.me()
     assert outcome_of(visitor.come_back(callback)) == "session-changed"
     assert visitor.me() == before
     # No account has the person: they are new at the provider, and their address is free.
     with Visitor(place.service.url) as someone:
-        assert outcome_of(someone.log_in_at(person, "other", **DONE)) == LINKED
+        assert outcome_of(someone.log_in_at(person, "other", to=DONE)) == LINKED
         assert someone.me() == f"{person}@example.com"
 
 
@@ -123,8 +125,8 @@ def test_a_second_factor_that_is_added_meanwhile(place: Place, visitor: Visitor)
     visitor.log_in_at(name)
     with Visitor(place.service.url) as second:
         second.log_in_at(name)
-        callback = visitor.at_provider(visitor.begin_link("other", **DONE), person)
-        other = second.at_provider(second.begin_link("other", **DONE), new_name())
+        callback = visitor.at_provider(visitor.begin_link("other", to=DONE), person)
+        other = second.at_provider(second.begin_link("other", to=DONE), new_name())
         add_an_app(visitor)
         assert outcome_of(second.come_back(other)) == "session-changed"
         assert outcome_of(visitor.come_back(callback)) == LINKED
@@ -138,7 +140,7 @@ def test_a_second_factor_that_is_added_meanwhile(place: Place, visitor: Visitor)
 def test_an_identity_that_is_linked_elsewhere_meanwhile(place: Place, visitor: Visitor) -> None:
     owner(visitor)
     person = new_name()
-    callback = visitor.at_provider(visitor.begin_link("other", **DONE), person)
+    callback = visitor.at_provider(visitor.begin_link("other", to=DONE), person)
     with Visitor(place.service.url) as stranger:
         stranger.log_in_at(person, "other")
         assert outcome_of(visitor.come_back(callback)) == "identity-taken"
@@ -148,9 +150,9 @@ def test_an_identity_that_is_linked_elsewhere_meanwhile(place: Place, visitor: V
 def test_one_identity_that_is_linked_twice(visitor: Visitor) -> None:
     owner(visitor)
     person = new_name()
-    for _ in range(2):
-        callback = visitor.at_provider(visitor.begin_link(**DONE), person)
-        assert outcome_of(visitor.come_back(callback)) == LINKED
+    first, callback = (visitor.at_provider(visitor.begin_link(to=DONE), person) for _ in range(2))
+    for it in (first, callback):
+        assert outcome_of(visitor.come_back(it)) == LINKED
     assert subjects(visitor) == [person]
     assert outcome_of(visitor.come_back(callback)) == LINKED  # loaded again
     visitor.post("/logout")
@@ -159,13 +161,13 @@ def test_one_identity_that_is_linked_twice(visitor: Visitor) -> None:
 
 def test_a_tab_that_links_and_a_tab_that_logs_in(visitor: Visitor) -> None:
     email, mine, stranger = owner(visitor), new_name(), new_name()
-    link = visitor.at_provider(visitor.begin_link("other", **DONE), mine)
+    link = visitor.at_provider(visitor.begin_link("other", to=DONE), mine)
     login = visitor.at_provider(visitor.begin(), stranger)
     assert outcome_of(visitor.come_back(login)) == "in"
     assert outcome_of(visitor.come_back(link)) == "session-changed"
     assert subjects(visitor) == [stranger]
     visitor.log_in(email)
-    link = visitor.at_provider(visitor.begin_link("other", **DONE), mine)
+    link = visitor.at_provider(visitor.begin_link("other", to=DONE), mine)
     login = visitor.at_provider(visitor.begin(), stranger)
     assert outcome_of(visitor.come_back(link)) == LINKED
     assert subjects(visitor) == [mine]
@@ -182,7 +184,7 @@ def test_a_caller_with_a_token(place: Place, visitor: Visitor) -> None:
     )
     assert refused.status_code == 401
     jwt = {"authorization": f"Bearer {visitor.log_in(email, strategy='jwt')['access_token']}"}
-    callback = visitor.at_provider(visitor.begin_link(headers=jwt, **DONE), person)
+    callback = visitor.at_provider(visitor.begin_link(headers=jwt, to=DONE), person)
     with Visitor(place.service.url) as thief:
         assert outcome_of(thief.come_back(callback)) == "login-flow-invalid"
     assert outcome_of(visitor.come_back(callback)) == LINKED
@@ -190,7 +192,7 @@ def test_a_caller_with_a_token(place: Place, visitor: Visitor) -> None:
     listed = visitor.get("/me/identities", headers=jwt)
     assert [it["subject"] for it in listed.json()] == [person]
     # A flow of a token that is ended meanwhile.
-    callback = visitor.at_provider(visitor.begin_link(headers=jwt, **DONE), new_name())
+    callback = visitor.at_provider(visitor.begin_link(headers=jwt, to=DONE), new_name())
     assert visitor.post("/logout", headers=jwt).status_code == 204
     assert outcome_of(visitor.come_back(callback)) == "session-changed"
 
@@ -202,7 +204,7 @@ def two_ways_in(place: Place, visitor: Visitor) -> tuple[dict[str, str], Visitor
     """
     first, second = new_name(), new_name()
     visitor.log_in_at(first)
-    callback = visitor.at_provider(visitor.begin_link("other", **DONE), second)
+    callback = visitor.at_provider(visitor.begin_link("other", to=DONE), second)
     assert outcome_of(visitor.come_back(callback)) == LINKED
     browser = place.service.visitor()
     browser.log_in_at(second, "other")

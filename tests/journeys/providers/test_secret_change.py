@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+import pytest
+
 from tests.journeys.providers.service import (
     SECRET,
     People,
@@ -15,15 +17,15 @@ from tests.journeys.providers.service import (
     serving,
 )
 
+pytestmark = pytest.mark.slow
+
 NEW = "n" * 32
 FINISHED = ("in", "to /linked", "200", "up")
 REFUSED = ("login-flow-invalid", "login-flow-invalid", "login_flow_invalid", "expired")
 
 
 @contextmanager
-def process(
-    folder: Path, database: str, acme: People, **secrets: str
-) -> Iterator[Service]:
+def process(folder: Path, database: str, acme: People, **secrets: str) -> Iterator[Service]:
     """A process of an installation, with these secrets."""
     providers = {"acme": acme.options(trusted_email_domains=["example.com"])}
     public = "http://127.0.0.1:8000"  # of the load balancer
@@ -42,9 +44,9 @@ class UnderWay:
         self.callback = self.flow.at_provider(self.flow.begin(), f"{name}-flow")
         self.link.register(f"{name}@example.org")
         self.link_callback = self.link.at_provider(
-            self.link.begin_link(**{"continue": "/linked"}), f"{name}-link"
+            self.link.begin_link(to="/linked"), f"{name}-link"
         )
-        answer = app.log_in_at(f"{name}-code", strategy="jwt", **{"continue": "/in"})
+        answer = app.log_in_at(f"{name}-code", strategy="jwt", to="/in")
         self.code = dict(parse_qsl(urlsplit(answer.headers["location"]).fragment))["code"]
         assert outcome_of(self.ticket.log_in_at(f"{name}-ticket")).endswith("sign-in/address")
 
@@ -61,7 +63,7 @@ class UnderWay:
         )
 
     def accounts(self) -> tuple[str | None, ...]:
-        """Who is logged in by the flow and by the ticket, and who is linked to the other account."""
+        """Who is logged in by the flow and by the ticket, and who is linked."""
         linked = [it["subject"] for it in self.link.identities()]
         return (self.flow.me(), self.ticket.me(), *linked)
 

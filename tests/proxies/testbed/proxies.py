@@ -77,7 +77,7 @@ class Proxies:
     def address(
         self, name: str, backend: Backend, strictness: Strictness, *, port: int | None = None
     ) -> Address:
-        """Returns the address of the proxy `name` in front of `backend`: of `port`, or a free one."""
+        """Returns the address of the proxy `name` in front of `backend`; `port` is a free one."""
         key = (name, backend.kind, strictness)
         if key not in self._found:
             self._found[key] = self._start(*key, backend, port or free_port())
@@ -113,7 +113,8 @@ class Proxies:
         process = ServeProcess(command(name, written(name, text, folder)), environment, folder)
         self._stack.enter_context(process)
         root = folder / "caddy/pki/authorities/local/root.crt"
-        return _waited(process, port, self._certificate.public if name != "caddy" else root, backend.ready)
+        trusted = self._certificate.public if name != "caddy" else root
+        return _waited(process, port, trusted, backend.ready)
 
 
 def text_of(name: str) -> str:
