@@ -29,7 +29,6 @@ NAVIGATION = {"sec-fetch-dest": "document", "accept": "text/html"}
 _SETTINGS = {
     "AUTHAPI_CHEAP_HASHES": "true",
     "AUTHAPI_SECRET": SECRET,
-    "AUTHAPI_LOG_LEVEL": "debug",
     # All people of these tests are in one network.
     "AUTHAPI_LIMIT_NETWORK": "100000/minute",
     "AUTHAPI_LIMIT_ACCOUNT": "100000/minute",

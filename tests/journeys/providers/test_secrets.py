@@ -144,7 +144,6 @@ def test_no_secret_is_told(postgres_url: str, tmp_path: Path) -> None:
             postgres_url,
             providers,
             access_log="true",
-            log_level="debug",
             **SETTINGS,
         ) as service:
             created = service.command("users", "create", "--superuser", ROOT, stdin=PASSWORD)
