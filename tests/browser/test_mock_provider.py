@@ -89,7 +89,7 @@ def test_a_person_who_refuses_there_is_told_here(browser: Browser, service: Inst
     page.get_by_role("button", name="Deny").click()
     page.wait_for_url("**/account/sign-in?**")
     expect(page.get_by_role("button", name="Continue with Acme ID")).to_be_visible()
-    # This provider leaves out `state` in an error, so the flow is not known.
-    assert page.url.endswith("?done=login-flow-invalid")
+    # This provider leaves out `state` in an error. It is told, and ends no login.
+    assert page.url.endswith("?done=provider-refused")
     assert not [it for it in context.cookies(service.url) if it["name"] == "authapi"]
     context.close()

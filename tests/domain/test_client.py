@@ -1,10 +1,61 @@
-"""Clients: IP addresses, their canonical form and network, and the device of a user agent."""
+"""Clients: their addresses behind proxies, the network of these, and the device of a user agent."""
 
+import ipaddress
 import re
+import time
+from collections.abc import Iterable, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from authapi.domain.client import Device, canonical_ip, device_of, network_of, parse_ip
+from authapi.domain.client import (
+    Client,
+    Device,
+    Network,
+    canonical_ip,
+    device_of,
+    network_of,
+    parse_forwarded_address,
+    parse_ip,
+    read_client,
+)
+
+PROXIES = tuple(
+    ipaddress.ip_network(text) for text in ("10.0.0.0/8", "192.168.7.7/32", "2001:db8:f::/48")
+)
+
+
+def client_of(
+    peer: str | None, *forwarded: str, trusted: Sequence[Network] = PROXIES, **headers: str
+) -> Client:
+    raw = [(b"x-forwarded-for", value.encode("latin-1")) for value in forwarded]
+    raw += [
+        (name.replace("_", "-").encode(), value.encode("latin-1"))
+        for name, value in headers.items()
+    ]
+    return read(peer, raw, trusted)
+
+
+def read(
+    peer: str | None, headers: Iterable[tuple[bytes, bytes]], trusted: Sequence[Network] = ()
+) -> Client:
+    """The client, whose address is missing exactly if the request is reported as malformed."""
+    malformed: list[str] = []
+    client = read_client(
+        headers,
+        None if peer is None else (peer, 4711),
+        trusted=trusted,
+        request_id="id",
+        on_malformed=malformed.append,
+    )
+    assert client.network == network_of(client.ip)
+    assert malformed == (["id"] if peer is not None and client.ip is None else [])
+    return client
+
+
+def ip_of(peer: str | None, *forwarded: str) -> str | None:
+    return client_of(peer, *forwarded).ip
 
 
 @pytest.mark.parametrize(
@@ -134,3 +185,168 @@ def test_device_contains_no_text_of_an_attacker_but_a_short_name(user_agent: str
     device = device_of(user_agent)
     for name in (device.program, device.system):
         assert name is None or re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,31}", name)
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "ip"),
+    [
+        # No trusted proxies.
+        ("192.0.2.1", [], "192.0.2.1"),
+        ("192.0.2.1", ["203.0.113.9"], "192.0.2.1"),
+        ("2001:db8:e::1", ["203.0.113.9"], "2001:db8:e::1"),
+        (None, ["203.0.113.9"], None),
+        ("/run/socket", ["203.0.113.9"], None),
+        ("testclient", [], None),
+        ("", [], None),
+        # Without the header, a trusted proxy is the client.
+        ("10.0.0.1", [], "10.0.0.1"),
+        # From right to left, the first untrusted address.
+        ("10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["198.51.100.66, 203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["198.51.100.66, 203.0.113.9, 10.9.9.9, 192.168.7.7"], "203.0.113.9"),
+        ("10.0.0.1", ["10.0.0.5, 203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9, 192.168.7.8"], "192.168.7.8"),
+        ("10.0.0.1", ["10.0.0.2, 10.0.0.3"], "10.0.0.2"),
+        ("10.0.0.1", [" 203.0.113.9\t,10.0.0.2 "], "203.0.113.9"),
+        # Several headers are one list (RFC 9110, section 5.3).
+        ("10.0.0.1", ["198.51.100.66", "203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9", "10.0.0.2", "10.0.0.3"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9", "", "10.0.0.2", ""], "203.0.113.9"),
+        # A malformed entry gives no address, and not the address of the proxy.
+        ("10.0.0.1", ["<script>alert(1)</script>"], None),
+        ("10.0.0.1", ["203.0.113.9, garbage"], None),
+        ("10.0.0.1", ["203.0.113.9, garbage, 10.0.0.2"], None),
+        ("10.0.0.1", ["unknown"], None),
+        ("10.0.0.1", ["unknown, 10.0.0.2"], None),
+        ("10.0.0.1", ["unknown, 203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9\x00"], None),
+        ("10.0.0.1", ["203.0.113.9 10.0.0.2"], None),
+        ("10.0.0.1", ["203.0.113.9;10.0.0.2"], None),
+        ("10.0.0.1", ["3405803785"], None),
+        ("10.0.0.1", ["203.0.113.9/32"], None),
+        ("10.0.0.1", ["0203.0.113.9"], None),
+        ("10.0.0.1", ["203.0.113"], None),
+        ("10.0.0.1", ["client.example"], None),
+        ("10.0.0.1", ["\u00b2.0.0.1"], None),
+        ("10.0.0.1", [""], None),
+        ("10.0.0.1", [" , ,\t"], None),
+        # Empty entries are ignored (RFC 9110, section 5.6.1).
+        ("10.0.0.1", ["203.0.113.9,"], "203.0.113.9"),
+        ("10.0.0.1", [",203.0.113.9, ,10.0.0.2,,"], "203.0.113.9"),
+        # Some proxies write the port, and IPv6 in brackets.
+        ("10.0.0.1", ["203.0.113.9:51812"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9:0"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9, 10.0.0.2:8080"], "203.0.113.9"),
+        ("10.0.0.1", ["198.51.100.66, 203.0.113.9:1, 10.0.0.2:2, 10.0.0.3:3"], "203.0.113.9"),
+        ("10.0.0.1", ["[2001:db8::1]:443"], "2001:db8::1"),
+        ("10.0.0.1", ["[2001:DB8:0::1]"], "2001:db8::1"),
+        ("10.0.0.1", ["[fe80::1%eth0]:443"], "fe80::1"),
+        ("10.0.0.1", ["[::ffff:203.0.113.9]:443"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9, [2001:db8:f::2]:80"], "203.0.113.9"),
+        ("10.0.0.1", ['"203.0.113.9"'], "203.0.113.9"),
+        ("10.0.0.1", ['"203.0.113.9:80"'], "203.0.113.9"),
+        ("10.0.0.1", ['"[2001:db8::1]:443"'], "2001:db8::1"),
+        ("10.0.0.1", ["2001:db8::1:443"], "2001:db8::1:443"),
+        ("10.0.0.1", ["203.0.113.9:"], None),
+        ("10.0.0.1", ["203.0.113.9:65536"], None),
+        ("10.0.0.1", ["203.0.113.9:http"], None),
+        ("10.0.0.1", ["203.0.113.9:80:80"], None),
+        ("10.0.0.1", ["203.0.113.9:\u00b2"], None),
+        ("10.0.0.1", [":80"], None),
+        ("10.0.0.1", ["[203.0.113.9]"], None),
+        ("10.0.0.1", ["[203.0.113.9]:80"], None),
+        ("10.0.0.1", ["[2001:db8::1"], None),
+        ("10.0.0.1", ["2001:db8::1]"], None),
+        ("10.0.0.1", ["[2001:db8::1]443"], None),
+        ("10.0.0.1", ["[2001:db8::1]:"], None),
+        ("10.0.0.1", ["[]"], None),
+        ("10.0.0.1", ['"203.0.113.9'], None),
+        ("10.0.0.1", ['"'], None),
+        ("10.0.0.1", ['""'], None),
+        # A quote that the client opens does not include the entry of the proxy.
+        ("10.0.0.1", ['"198.51.100.66, 203.0.113.9'], "203.0.113.9"),
+        # IPv6, in one spelling, without the zone, which may be any text.
+        ("2001:db8:f::1", ["2001:DB8:0E::0009"], "2001:db8:e::9"),
+        ("2001:db8:f::1", ["203.0.113.9, 2001:db8:f:1::2"], "203.0.113.9"),
+        ("10.0.0.1", ["[2001:db8:e::9]"], "2001:db8:e::9"),
+        ("10.0.0.1", ["fe80::1%<script>alert(1)</script>"], "fe80::1"),
+        ("10.0.0.1", ["fe80::1%" + "a" * 300], "fe80::1"),
+        ("fe80::1%eth0", [], "fe80::1"),
+        # A socket for both families shows IPv4 peers mapped.
+        ("::ffff:10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        ("::ffff:192.0.2.1", ["203.0.113.9"], "192.0.2.1"),
+        ("::FFFF:192.0.2.1", [], "192.0.2.1"),
+        ("::ffff:c000:201", [], "192.0.2.1"),
+        ("0:0:0:0:0:ffff:192.0.2.1", [], "192.0.2.1"),
+        ("::ffff:192.0.2.1%3", [], "192.0.2.1"),
+        ("10.0.0.1", ["203.0.113.9, ::ffff:10.0.0.2"], "203.0.113.9"),
+        ("10.0.0.1", ["::ffff:203.0.113.9"], "203.0.113.9"),
+        # uvicorn's ProxyHeadersMiddleware may have replaced the peer with any text.
+        ("2001:DB8:0:0::1", [], "2001:db8::1"),
+        ("192.0.2.1:51812", [], "192.0.2.1"),
+        ("[2001:db8::1]:443", [], "2001:db8::1"),
+        ("10.0.0.1:443", ["203.0.113.9"], "203.0.113.9"),
+        ("unknown", ["203.0.113.9"], None),
+    ],
+)
+def test_client_is_the_rightmost_untrusted_address(
+    peer: str | None, forwarded: list[str], ip: str | None
+) -> None:
+    assert ip_of(peer, *forwarded) == ip
+
+
+@given(st.text() | st.from_regex(r'"?\[?[0-9a-fA-F:.%]{0,50}\]?(:[0-9]{0,6})?"?', fullmatch=True))
+def test_any_entry_is_one_canonical_address_or_none(text: str) -> None:
+    found = parse_forwarded_address(text)
+    if found is not None:
+        spelled = str(found)
+        assert parse_forwarded_address(spelled) == found == ipaddress.ip_address(spelled)
+        assert spelled == canonical_ip(spelled) == spelled.lower()
+        assert not spelled.startswith("::ffff:")
+    shown = text.replace(",", "").encode("latin-1", "replace").decode("latin-1")
+    assert ip_of("10.0.0.1", f"198.51.100.66,{shown}") != "10.0.0.1"
+
+
+@given(st.ip_addresses(), st.integers(0, 65535), st.sampled_from(["%eth0", ""]))
+def test_address_is_parsed_in_every_form(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, zone: str
+) -> None:
+    mapped = isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped
+    expected = str(mapped or address)
+    if isinstance(address, ipaddress.IPv4Address):
+        forms = [str(address), f"{address}:{port}", f"::ffff:{address}", f"[::ffff:{address}]:1"]
+    else:
+        spellings = (str(address), address.exploded, str(address).upper())
+        forms = [f"{text}{zone}" for text in spellings]
+        forms += [f"[{text}]{end}" for text in forms for end in ("", f":{port}")]
+    for form in (*forms, *(f'"{form}"' for form in forms)):
+        assert str(parse_forwarded_address(form)) == expected, form
+
+
+@pytest.mark.parametrize("text", ["[" + ":" * 30000, ":" * 30000, "1" * 30000, '"' + "." * 30000])
+def test_long_entry_is_parsed_in_linear_time(text: str) -> None:
+    began = time.process_time()
+    assert parse_forwarded_address(text) is None
+    assert time.process_time() - began < 0.5
+
+
+def test_without_trusted_proxies_the_client_is_the_peer() -> None:
+    for peer in ("127.0.0.1", "10.0.0.1", "::1"):
+        assert client_of(peer, "203.0.113.9", trusted=()).ip == peer
+
+
+@pytest.mark.parametrize("name", ["x_real_ip", "forwarded", "true_client_ip", "x_client_ip"])
+def test_other_forwarding_headers_are_ignored(name: str) -> None:
+    headers = {name: "for=203.0.113.9" if name == "forwarded" else "203.0.113.9"}
+    assert client_of("10.0.0.1", trusted=PROXIES, **headers).ip == "10.0.0.1"
+
+
+def test_user_agent_is_truncated_and_printable() -> None:
+    agent = client_of("10.0.0.1", user_agent="\x1b[31mred\r\n" + "x" * 999, trusted=())
+    assert agent.user_agent is not None
+    assert agent.user_agent.isprintable()
+    assert agent.user_agent.startswith("?[31mred??")
+    assert len(agent.user_agent) == 255
+    assert client_of("10.0.0.1", trusted=()).user_agent is None
+    twice = [(b"user-agent", b"a"), (b"user-agent", b"b")]
+    assert read(None, twice).user_agent == "a, b"

@@ -6,7 +6,13 @@ from dataclasses import replace
 import pytest
 
 from authapi import Settings, create_app
-from authapi.domain.scopes import INTROSPECT, effective_scopes, login_scopes
+from authapi.domain.scopes import (
+    INTROSPECT,
+    counting_roles,
+    effective_scopes,
+    has_rank,
+    login_scopes,
+)
 from authapi.domain.user import User
 from authapi.storage.inspection import record_statements
 from authapi.testing import PASSWORD, Client, client
@@ -22,6 +28,7 @@ ROLES = {
     "gateway": frozenset({INTROSPECT}),
 }
 BASE = frozenset({"bills:read"})
+ONE, TWO, NONE = ("pwd",), ("pwd", "otp", "mfa"), ()
 
 
 def settings_of(**changes: object) -> Settings:
@@ -57,6 +64,32 @@ def test_without_roles_a_login_has_all_scopes() -> None:
     assert login_scopes(user, settings, amr=("pwd",)) == set(SCOPES)
     # Scopes that an operator granted to a token of a service remain valid.
     assert effective_scopes(frozenset({INTROSPECT}), user, settings, amr=()) == {INTROSPECT}
+
+
+def test_a_role_counts_only_in_logins_with_a_second_factor() -> None:
+    settings = settings_of(roles=ROLES, mfa_required_roles=("editor",))
+    user = replace(a_user(), roles=frozenset({"reader", "editor"}))
+    assert set(counting_roles(user, ONE, settings)) == {"reader"}
+    assert set(counting_roles(user, NONE, settings)) == {"reader"}
+    assert set(counting_roles(user, TWO, settings)) == {"reader", "editor"}
+    assert effective_scopes(None, user, settings, amr=ONE) == {"reports:read"}
+    assert effective_scopes(None, user, settings, amr=TWO) == ROLES["editor"]
+    granted = frozenset(SCOPES)
+    assert effective_scopes(granted, user, settings, amr=NONE) == {"reports:read"}
+    own = frozenset({"own"})
+    assert effective_scopes(None, user, settings, own, amr=ONE) == {"reports:read", "own"}
+
+
+def test_a_superuser_counts_as_one_only_in_logins_with_a_second_factor() -> None:
+    root = replace(a_user(), is_superuser=True)
+    settings = settings_of(roles=ROLES, mfa_required_superusers=True)
+    assert [has_rank(root, amr, settings) for amr in (ONE, NONE, TWO)] == [False, False, True]
+    assert [has_rank(root, amr, settings_of()) for amr in (ONE, NONE, TWO)] == [True] * 3
+    assert not has_rank(a_user(), TWO, settings)
+    # A token keeps the scope: the login that created it had two factors.
+    assert effective_scopes(None, root, settings, amr=ONE) == set()
+    assert effective_scopes(None, root, settings, amr=TWO) == {INTROSPECT}
+    assert effective_scopes(frozenset({INTROSPECT}), root, settings, amr=NONE) == {INTROSPECT}
 
 
 @pytest.fixture

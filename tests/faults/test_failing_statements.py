@@ -28,6 +28,7 @@ from tests.faults.harness.injection import injecting
 from tests.faults.harness.matrix import Coverage, Matrix
 from tests.faults.harness.story import Story
 from tests.second_factors import add_second_factors, insert_passkey
+from tests.servers.webhooks import Post
 from tests.web.logins import sign_in
 from tests.web.mailbox import client_with_mailbox
 from tests.web.operations import operations
@@ -37,7 +38,7 @@ from tests.web.pages.page_routes import ID, console_paths, page_paths
 from tests.web.pages.scenes import SCOPES, create_person, furnish, mailed
 from tests.web.pages.test_walk import MAILED, SIGN_UP
 from tests.web.pages.walk import Person, Walk
-from tests.web.routes.pages.console.queues import BAD, HOOKS, ROOT, Desk, Post
+from tests.web.routes.pages.console.queues import BAD, GOOD, HOOKS, ROOT, Desk
 from tests.web.routes.pages.console.scene import ROLES, Scene
 from tests.web.routes.pages.console.test_walk import (
     FORMS,
@@ -176,8 +177,7 @@ async def follow_mails(api: Client, clock: time_machine.Traveller) -> None:
 async def test_40_failing_statements_of_the_console(database_url: str, report: Report) -> None:
     coverage = Coverage()
     settings = settings_of(database_url, roles=ROLES, webhook_events=("account_renamed",), **HOOKS)
-    post = Post()
-    post.statuses[BAD] = 204
+    post = Post({GOOD: 204, BAD: 204})
     app = create_app(settings)
     services = runtime_of(app).services
     services.outbox._handlers.pop("webhook", None)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from authapi.services.identity_cache import CacheInvalidation, IdentityCache
+from authapi.services.identity_cache import CacheInvalidation, IdentityCache, invalidation_of
 from authapi.storage import Database
 from benchmarks.processes import family_cpu_seconds
 from tests.faults.conftest import Report
@@ -28,7 +28,7 @@ async def test_44_heartbeats_of_idle_processes(
         for _ in range(PROCESSES):
             databases.append(Database(postgres_here, pool_size=1))
             cache = IdentityCache(size=9, ttl=timedelta(days=1))
-            listening.append(CacheInvalidation.of(databases[-1], cache, STALENESS))
+            listening.append(invalidation_of(databases[-1], [cache.invalidate], STALENESS))
         for first in range(0, PROCESSES, 20):  # each connection is a process of the server
             some = listening[first : first + 20]
             await asyncio.gather(*(one.start() for one in some))

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from authapi.services.identity_cache.invalidation import _CHECK_INTERVAL
+from authapi.storage.sqlite import _CHECK_INTERVAL
 from tests.servers.forked import Forking
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import free_port

@@ -9,11 +9,13 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.requests import HTTPConnection
 
 from authapi import Challenge, Identity, Issued, Issuer
+from authapi.crypto.passwords import PasswordHash, PasswordHasher
 from authapi.services import Login
 from authapi.testing import PASSWORD, Client
 from tests.known_key import FOREIGN, KEY
@@ -233,3 +235,16 @@ class Crashing(Issuer[str]):
 
     def openapi(self) -> Mapping[str, object]:
         return {"type": "apiKey", "in": "header", "name": "X-Crash"}
+
+
+def count_verifications(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns the list of the passwords that are verified from now on."""
+    seen: list[str] = []
+    verify = PasswordHasher.verify
+
+    def counted(self: PasswordHasher, password: str, stored: PasswordHash | None) -> None:
+        seen.append(password)
+        verify(self, password, stored)
+
+    monkeypatch.setattr(PasswordHasher, "verify", counted)
+    return seen

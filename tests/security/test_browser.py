@@ -8,10 +8,10 @@ from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 
 from authapi import AuthAPI
-from authapi.crypto.passwords import PasswordHash, PasswordHasher
 from authapi.errors import StorageUnavailable
 from authapi.testing import PASSWORD, client
 from tests.conftest import SettingsFactory
+from tests.security.attack import count_verifications
 from tests.security.peers import Service, guess, serving
 
 OWN = "https://id.example.com"
@@ -338,18 +338,6 @@ async def test_v3_4_3_page_keeps_its_own_content_security_policy(
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert answer.headers["strict-transport-security"].startswith("max-age=31536000")
-
-
-def count_verifications(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    seen: list[str] = []
-    verify = PasswordHasher.verify
-
-    def counted(self: PasswordHasher, password: str, stored: PasswordHash | None) -> None:
-        seen.append(password)
-        verify(self, password, stored)
-
-    monkeypatch.setattr(PasswordHasher, "verify", counted)
-    return seen
 
 
 async def test_password_sent_over_plain_http_is_not_verified(

@@ -18,6 +18,7 @@ from authapi.domain.email_address import parse_email
 from authapi.testing import PASSWORD
 from tests.clocks import travel_to
 from tests.conftest import SettingsFactory
+from tests.security.attack import count_verifications
 from tests.security.peers import WRONG, Service, comparable, guess, serving
 from tests.servers.valkey import ValkeyServer
 
@@ -50,15 +51,7 @@ async def start(make_settings: SettingsFactory) -> AsyncIterator[Start]:
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The passwords that were hashed, in order."""
-    seen: list[str] = []
-    verify = PasswordHasher.verify
-
-    def counted(self: PasswordHasher, password: str, stored: PasswordHash | None) -> None:
-        seen.append(password)
-        verify(self, password, stored)
-
-    monkeypatch.setattr(PasswordHasher, "verify", counted)
-    return seen
+    return count_verifications(monkeypatch)
 
 
 class Gate:

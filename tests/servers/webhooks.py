@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server with configurable responses."""
+"""Receivers of webhooks: a real HTTP server with configurable responses, and one in memory."""
 
 import base64
 import contextlib
@@ -8,7 +8,7 @@ import json
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, Self
@@ -160,3 +160,23 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # Large enough for a burst: TCP retries a connection that does not fit only after a second.
     request_queue_size = 128
+
+
+@dataclass
+class Post:
+    """Answers requests to each URL with a status, or not at all."""
+
+    statuses: dict[str, int]
+    sent: list[tuple[str, bytes]] = field(default_factory=list)
+
+    async def __call__(self, url: str, *, headers: Mapping[str, str], body: bytes) -> int:
+        self.sent.append((url, body))
+        if url not in self.statuses:
+            raise OSError("no answer")
+        return self.statuses[url]
+
+    def open(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None

@@ -11,7 +11,8 @@ from authapi.domain.email_token import Purpose
 from authapi.domain.federation.flow import FlowIntent
 from authapi.domain.user import User
 from authapi.errors import EmailNeeded, InvalidOneTimeSecret, LinkRequired
-from tests.services.federated_people import a_flow, a_person, log_in
+from authapi.services.logins.proved import Login
+from tests.services.federated_people import a_flow, a_person, begin_session, complete, log_in
 
 if TYPE_CHECKING:
     from tests.services.operations import Harness, Person
@@ -65,7 +66,13 @@ async def fetch_by_code(harness: "Harness", _: "Person", __: "Person") -> None:
     federation, person = harness.services.federation, a_person(_address(), **VERIFIED)
     proved = await federation.arrivals.arrive(person, a_flow())
     code = await federation.codes.issue(proved, strategy="token", remember=False)
-    await federation.codes.redeem(code.text)
+    redeemed = await federation.codes.redeem(code.text)
+    login = await complete(harness.services, redeemed.proved)
+    assert isinstance(login, Login)
+    await begin_session(harness.services, login)
+    needed = EmailNeeded(ticket="ticket", expires_at=now())
+    with suppress(EmailNeeded):
+        await federation.codes.redeem(federation.codes.issue_for_address(needed).text)
 
 
 async def take_over(harness: "Harness", _: "Person", __: "Person") -> None:

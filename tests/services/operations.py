@@ -620,7 +620,7 @@ def login_enrolment(services: Services) -> tuple[Logins, LoginEnrolment]:
     settings = services.settings.model_copy(update={"mfa": "required"})
     logins = Logins(
         services.database,
-        services.second_factors,
+        services.factors.proofs,
         services.federation.links.finish,
         services.audit,
         settings,

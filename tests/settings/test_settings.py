@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import authapi.settings
+from authapi.domain.client import read_client
 from authapi.errors import ConfigurationError
 from authapi.settings import EdgeSettings, Settings, load_edge_settings, load_settings
 from authapi.settings.secret_files import SecretFilesSource
-from authapi.web.middleware.client import read_client
 
 CANARY = "canary-of-at-least-32-characters-length"
 PRODUCTION = {
@@ -349,12 +350,16 @@ def test_invalid_networks_are_rejected(written: str) -> None:
 @pytest.mark.parametrize("written", ["::ffff:10.0.0.0/104", "10.0.0.0/8", "::FFFF:A00:1"])
 def test_ipv4_mapped_proxy_is_trusted(written: str) -> None:
     networks = [ip_network(text) for text in Settings(trusted_proxies=(written,)).trusted_proxies]
-    headers = [(b"x-forwarded-for", b"192.0.2.1")]
+    read = partial(
+        read_client,
+        [(b"x-forwarded-for", b"192.0.2.1")],
+        trusted=networks,
+        request_id="id",
+        on_malformed=pytest.fail,
+    )
     for peer in ("10.0.0.1", "::ffff:10.0.0.1"):
-        found = read_client(headers, (peer, 1), trusted=networks, request_id="id")
-        assert found.ip == "192.0.2.1"
-    stranger = read_client(headers, ("192.0.2.9", 1), trusted=networks, request_id="id")
-    assert stranger.ip == "192.0.2.9"
+        assert read((peer, 1)).ip == "192.0.2.1"
+    assert read(("192.0.2.9", 1)).ip == "192.0.2.9"
 
 
 @pytest.mark.parametrize("value", ["999999999999", "P99999999D", "3155760001"])

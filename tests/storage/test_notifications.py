@@ -289,7 +289,7 @@ async def database(
     found = Database(
         database_url,
         on_commit=committed.append,
-        on_change=lambda users: heard.append(set(users)),
+        on_change=[lambda users: heard.append(set(users))],
     )
     yield found
     await found.close()
@@ -353,7 +353,7 @@ async def test_on_change_is_called_once_after_the_commit(
         [[count]] = sql(database_url, "SELECT count(*) FROM authapi_sessions")
         seen.append((set(users), count))
 
-    other = Database(database_url, on_change=on_change)
+    other = Database(database_url, on_change=[on_change])
     async with other.transaction() as store:
         await store.sessions.end(scene.login.id)
         await store.sessions.end(scene.other.id)

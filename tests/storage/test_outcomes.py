@@ -108,7 +108,7 @@ class Callbacks:
             url,
             timeout=timeout,
             on_commit=self.committed.append,
-            on_change=self.changed.append,
+            on_change=[self.changed.append],
             on_queued=self._queue,
         )
 

@@ -187,7 +187,7 @@ async def test_removed_file_loses_no_write(
 
 async def test_restored_backup_is_served(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Changes of another process are noticed within five milliseconds; own changes at once.
-    monkeypatch.setattr("authapi.services.identity_cache.invalidation._CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr("authapi.storage.sqlite._CHECK_INTERVAL", 0.0)
     path = Path(sa.make_url(sqlite_url).database or "")
     async with serving(sqlite_url) as api:
         assert (await api.get("/me")).status_code == 200  # cached from now on

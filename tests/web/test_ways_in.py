@@ -523,7 +523,7 @@ async def enrolment_ticket(scene: Scene) -> dict[str, str]:
     settings = services.settings.model_copy(update={"mfa": "required"})
     logins = Logins(
         services.database,
-        services.second_factors,
+        services.factors.proofs,
         services.federation.links.finish,
         services.audit,
         settings,

@@ -1,13 +1,21 @@
-"""The client of a request, and its IP address, network and device."""
+"""The client of a request, and its IP address, network and device.
+
+The address is the peer of the connection, or the client that a trusted proxy names. Each proxy
+appends the address of its peer to `X-Forwarded-For`, but a client can send the header too. So the
+list is read from the right. Addresses of trusted proxies are skipped, and the next entry is the
+client. If that entry is malformed, the client has no address. The address of the proxy would be
+wrong: all its clients would share one network.
+"""
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Peer: TypeAlias = Sequence[str | int]
 """Host and port of the other end of a connection."""
 
@@ -22,11 +30,13 @@ class Client:
     """Printable characters, at most 255."""
     request_id: str | None = None
     """Correlates the response, the log lines and the events of one request."""
+    parsed_network: str | None = field(default=None, repr=False, compare=False)
+    """The network of `ip`, if the address was parsed: a login asks for it several times."""
 
     @property
     def network(self) -> str:
         """The network of the client, which is the key of rate limits."""
-        return network_of(self.ip)
+        return network_of(self.ip) if self.parsed_network is None else self.parsed_network
 
 
 UNKNOWN_NETWORK = "unknown"
@@ -43,7 +53,10 @@ def network_of(ip: str | None) -> str:
     limit an attacker. All clients without a valid address share one network, so they are limited
     as well.
     """
-    address = parse_ip(ip) if ip else None
+    return _network(parse_ip(ip) if ip else None)
+
+
+def _network(address: IPAddress | None) -> str:
     if address is None:
         return UNKNOWN_NETWORK
     if isinstance(address, ipaddress.IPv6Address):
@@ -77,6 +90,85 @@ def canonical_ip(text: str) -> str | None:
     """
     address = parse_ip(text)
     return None if address is None else str(address)
+
+
+_MAX_AGENT = 255
+_BRACKETED = re.compile(r"\[([^\[\]:]*+:[^\[\]]*+)\](?::([0-9]{1,5}))?")
+_WITH_PORT = re.compile(r"([0-9.]+):([0-9]{1,5})")
+_MAX_PORT = 65535
+
+
+def read_client(
+    headers: Iterable[tuple[bytes, bytes]],
+    peer: Peer | None,
+    *,
+    trusted: Sequence[Network],
+    request_id: str,
+    on_malformed: Callable[[str], None],
+) -> Client:
+    """Returns the client of a request. Its user agent is printable and at most 255 characters long.
+
+    `headers` and `peer` are `headers` and `client` of the ASGI scope. `trusted` are the networks of
+    the proxies. The address is None if it is missing or malformed; `on_malformed` is called with
+    the id of a request whose address is malformed.
+    """
+    agent = forwarded = None
+    for name, value in headers:
+        if name == b"user-agent":
+            agent = value if agent is None else agent + b", " + value
+        elif name == b"x-forwarded-for":
+            forwarded = value if forwarded is None else forwarded + b"," + value
+    address = None if peer is None else parse_forwarded_address(str(peer[0]))
+    if trusted and forwarded is not None and is_trusted(address, trusted):
+        address, _ = find_client(forwarded, trusted)
+    if address is None and peer is not None:
+        on_malformed(request_id)
+    return Client(
+        ip=None if address is None else str(address),
+        user_agent=None if agent is None else _printable(agent[:_MAX_AGENT].decode("latin-1")),
+        request_id=request_id,
+        parsed_network=_network(address),
+    )
+
+
+def parse_forwarded_address(text: str) -> IPAddress | None:
+    """Returns the address in an entry of `X-Forwarded-For` or of a peer, or None if malformed.
+
+    Proxies write it bare, in brackets or in quotes, some with a port, as in RFC 7239, section 6.
+    """
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    found = _BRACKETED.fullmatch(text) or _WITH_PORT.fullmatch(text)
+    if found is None:
+        return parse_ip(text)
+    bare, port = found.groups()
+    return parse_ip(bare) if port is None or int(port) <= _MAX_PORT else None
+
+
+def find_client(forwarded: bytes, trusted: Sequence[Network]) -> tuple[IPAddress | None, int]:
+    """Returns the client that X-Forwarded-For names, and the number of proxies to its right.
+
+    Empty entries of the list are ignored (RFC 9110, section 5.6.1).
+    """
+    client, proxies = None, 0
+    for entry in reversed(forwarded.decode("latin-1").split(",")):
+        if text := entry.strip(" \t"):
+            client = parse_forwarded_address(text)
+            if client is None or not is_trusted(client, trusted):
+                break
+            proxies += 1
+    return client, proxies
+
+
+def is_trusted(address: IPAddress | None, trusted: Sequence[Network]) -> bool:
+    """Whether `address` is one of the proxies."""
+    return address is not None and any(address in network for network in trusted)
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 @dataclass(frozen=True, slots=True)

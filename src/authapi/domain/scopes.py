@@ -1,4 +1,4 @@
-"""Scopes: those of the settings and the built-in `introspect`, and which of them a user has.
+"""Scopes, roles and the rank of a superuser: what a credential of a user may do now.
 
 The scopes of a credential are computed at each use, as the roles and the superuser flag of its user
 may have changed. The scopes stored with the credential are those granted when it was created.
@@ -7,7 +7,8 @@ may have changed. The scopes stored with the credential are those granted when i
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from authapi.domain.factors.policy import PolicySettings, counting_roles, has_rank
+from authapi.domain.factors.authentication_context import MFA
+from authapi.domain.factors.policy import PolicySettings
 from authapi.domain.user import User
 
 INTROSPECT = "introspect"
@@ -33,6 +34,17 @@ class RoleSettings(ScopeSettings, PolicySettings, Protocol):
 def supported_scopes(settings: ScopeSettings) -> Mapping[str, str]:
     """All scopes that a credential can have, with their descriptions."""
     return {INTROSPECT: "Ask whether tokens are alive, and whose"} | dict(settings.scopes)
+
+
+def counting_roles(user: User, amr: Collection[str], settings: PolicySettings) -> Collection[str]:
+    """Returns the roles of the user that count in a credential with these methods."""
+    roles = user.roles.union(settings.default_roles)
+    return roles if MFA in amr else roles.difference(settings.mfa_required_roles)
+
+
+def has_rank(user: User, amr: Collection[str], settings: PolicySettings) -> bool:
+    """Whether the user is a superuser, and a login by these methods counts as one."""
+    return user.is_superuser and (MFA in amr or not settings.mfa_required_superusers)
 
 
 def login_scopes(user: User, settings: RoleSettings, *, amr: Collection[str]) -> frozenset[str]:

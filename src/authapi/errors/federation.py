@@ -78,8 +78,16 @@ class EmailNeeded(Unauthenticated):
     code = "email_needed"
     title = "An e-mail address is needed"
 
-    def __init__(self, *, ticket: str | None, expires_at: datetime) -> None:
+    def __init__(
+        self,
+        *,
+        ticket: str | None,
+        expires_at: datetime,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
         super().__init__()
+        self.headers = tuple(headers)
+        """The header with the cookie; empty if the client gets the ticket itself."""
         self.ticket = ticket
         """What the login goes on with; None if the browser has a cookie for it."""
         self.expires_at = expires_at

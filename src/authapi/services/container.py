@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -17,12 +17,16 @@ from authapi.services.audit import Audit
 from authapi.services.audit.search import AuditSearch
 from authapi.services.composition.accounts import AccountServices
 from authapi.services.factors.expiry import EXPIRING, prune_expired
-from authapi.services.factors.proofs import SecondFactorProofs
 from authapi.services.factors.services import FactorServices
 from authapi.services.federation.links import IdentityLinks
 from authapi.services.federation.services import FederationServices
 from authapi.services.hooks import Hooks
-from authapi.services.identity_cache import CacheInvalidation, IdentityCache, LastUsed
+from authapi.services.identity_cache import (
+    CacheInvalidation,
+    IdentityCache,
+    LastUsed,
+    invalidation_of,
+)
 from authapi.services.jobs.cleanup import Cleanup
 from authapi.services.jobs.outbox import Outbox
 from authapi.services.jobs.shutdown import close_after_failure, close_all, run_to_completion
@@ -59,6 +63,7 @@ from authapi.settings import Settings
 from authapi.storage import AsyncEngine, Database
 from authapi.storage.application.profile import Profile
 from authapi.storage.names import TableNames
+from authapi.storage.notifications import OnChange
 
 if TYPE_CHECKING:
     from authapi.services.metrics import Metrics
@@ -78,7 +83,6 @@ class Services:
     logins: Logins
     login_enrolment: LoginEnrolment
     passkey_logins: PasskeyLogins
-    second_factors: SecondFactorProofs
     factors: FactorServices
     federation: FederationServices
     tokens: TokenServices
@@ -138,9 +142,11 @@ class Services:
         signals = metrics or Signals()
         passwords = Passwords(settings, breached, own_rules=hooks.check_password, signals=signals)
         identity_cache = IdentityCache(
-            size=settings.identity_cache_size,
-            ttl=settings.identity_cache_ttl,
-            on_invalidate=lambda users: session_watch.changed(users),  # noqa: PLW0108  # created below
+            size=settings.identity_cache_size, ttl=settings.identity_cache_ttl
+        )
+        on_change: Sequence[OnChange] = (
+            identity_cache.invalidate,
+            lambda users: session_watch.changed(users),  # noqa: PLW0108  # created below
         )
         database = Database(
             settings.resolved_database_url,
@@ -152,14 +158,12 @@ class Services:
             direct_url=settings.direct_url,
             shares_sessions=settings.database_pooler is not None,
             on_commit=on_commit(metrics),
-            on_change=identity_cache.invalidate,
+            on_change=on_change,
             on_queued=lambda: outbox.wake(),  # noqa: PLW0108  # `outbox` is created below
         )
         newest_event = NewestEvent(database, settings)
         last_used = LastUsed(database, settings)
-        invalidation = CacheInvalidation.of(
-            database, identity_cache, settings.identity_cache_max_staleness
-        )
+        invalidation = invalidation_of(database, on_change, settings.identity_cache_max_staleness)
         own_columns = OwnColumns(database, identity_cache, invalidation, settings, profile=profile)
         outbox = Outbox(database, lambda: keys.outbox_cipher, settings, metrics)
         mail = Mail(outbox, settings)
@@ -246,7 +250,6 @@ class Services:
             logins=logins,
             login_enrolment=LoginEnrolment(database, logins, factors, rate_limits),
             passkey_logins=PasskeyLogins(factors.proofs.passkeys, hooks, settings),
-            second_factors=factors.proofs,
             factors=factors,
             federation=FederationServices.of(
                 database,

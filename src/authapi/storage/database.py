@@ -16,7 +16,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Collection,
     Coroutine,
     Mapping,
     Sequence,
@@ -27,7 +26,6 @@ from functools import partial, wraps
 from pathlib import Path
 from secrets import randbelow
 from typing import Any, Final, ParamSpec, TypeVar, cast
-from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -51,7 +49,7 @@ from authapi.storage.driver_errors import (
 from authapi.storage.leases import Leases
 from authapi.storage.models import tables_of
 from authapi.storage.names import DEFAULT_NAMES, TableNames
-from authapi.storage.notifications import Notifications, PostgresNotifications
+from authapi.storage.notifications import Notifications, OnChange, PostgresNotifications
 from authapi.storage.postgres.direct_reads import DirectReads
 from authapi.storage.postgres.engine import postgres_engine
 from authapi.storage.postgres.servers import ReachedServer
@@ -100,8 +98,8 @@ class Database:
     `pool_size` is the maximum number of connections. `pool_timeout` is the maximum wait for a
     connection, `timeout` the maximum time of a statement or a wait for a lock, both in seconds.
 
-    `on_commit` is called with each event after its transaction was committed; `on_change` with the
-    changed users after a transaction ended, even if it was rolled back; `on_queued` after a
+    `on_commit` is called with each event after its transaction was committed; all `on_change` with
+    the changed users after a transaction ended, even if it was rolled back; `on_queued` after a
     transaction added outbox entries and was, or may have been, committed.
 
     The constructor raises ConfigurationError for an invalid `url`, and without the extra `postgres`
@@ -122,7 +120,7 @@ class Database:
         direct_url: str | None = None,
         shares_sessions: bool = False,
         on_commit: Callable[[Event], None] = _ignore,
-        on_change: Callable[[Collection[UUID]], None] = _ignore,
+        on_change: Sequence[OnChange] = (),
         on_queued: Callable[[], None] = _do_nothing,
     ) -> None:
         self._url = parse_url(url)
@@ -292,7 +290,8 @@ class Database:
         finally:
             # Even if the commit failed: the transaction may have been committed all the same.
             if store.changed:
-                self._on_change(store.changed)
+                for on_change in self._on_change:
+                    on_change(store.changed)
         if outcome is TransactionOutcome.COMMITTED:
             for event_ in store.events.added:
                 self._on_commit(event_)

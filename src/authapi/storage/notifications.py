@@ -10,7 +10,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -35,6 +35,9 @@ _USERS_PER_MESSAGE = 200  # a payload has at most 8,000 bytes; an id takes 33
 
 ALL_USERS: Final = UUID(int=0)
 """Stands for every user in a notification. No user has this id: ids of users are UUIDv7."""
+
+OnChange: TypeAlias = Callable[[Collection[UUID]], None]
+"""Called with the users that have changed, `ALL_USERS` among them if it may be any."""
 
 
 class Notifications(ABC):

@@ -18,7 +18,8 @@ For each request, the resolver calls the strategies of the route in order:
 1. `read` finds the credential by its shape alone: scheme, prefix, number of segments. It sends no
    query. None means that the request carries no credential of this kind, and the resolver tries the
    next strategy.
-2. The resolver looks into the identity cache, if `cache_key` gives a key for the credential.
+2. The resolver looks into the identity cache, if `cache_key` gives a key for the credential;
+   otherwise it asks `cached`.
 3. `authenticate` verifies the credential and returns the `Identity`.
 
 So a strategy has three answers: not mine (`read` returns None), an `Identity`, or invalid. Both
@@ -170,15 +171,12 @@ class Strategy(ABC, Generic[C]):
         return None
 
     def cached(self, credential: C) -> Identity | None:
-        """Returns the identity of the credential from the identity cache, or None.
+        """Returns the identity of the credential from a cache of the strategy itself, or None.
 
-        None does not mean that the credential is invalid. A strategy that works without services
-        can override this to use a cache of its own.
+        Called if `cache_key` returns None. A strategy that works without services can override it.
+        None does not mean that the credential is invalid.
         """
-        key = self.cache_key(credential)
-        if key is None:
-            return None
-        return self.services.sessions.get_cached(key, strategy=self.name)
+        return None
 
     @abstractmethod
     async def authenticate(self, credential: C, connection: HTTPConnection) -> Identity:

@@ -20,6 +20,7 @@ from typing import Any
 from starlette.requests import HTTPConnection
 
 from authapi.clock import now
+from authapi.crypto.secrets import SecretHash
 from authapi.domain.factors.authentication_context import (
     METHODS,
     MFA,
@@ -152,13 +153,17 @@ def _let_act(strategy: Strategy[Any]) -> None:
     """Makes `strategy` read the caller of `acting_as` as its credential, inside its block."""
     if hasattr(strategy.read, "is_patched"):
         return
-    read, cached, authenticate = strategy.read, strategy.cached, strategy.authenticate
+    read, authenticate = strategy.read, strategy.authenticate
+    cache_key, cached = strategy.cache_key, strategy.cached
 
     def acting_read(self: Strategy[Any], connection: HTTPConnection) -> object:
         acting = _current()
         if acting is None or acting.strategy not in (None, self.name):
             return read(connection)
         return acting
+
+    def acting_cache_key(self: Strategy[Any], credential: object) -> SecretHash | None:
+        return None if isinstance(credential, _Block) else cache_key(credential)
 
     def acting_cached(self: Strategy[Any], credential: object) -> Identity | None:
         return None if isinstance(credential, _Block) else cached(credential)
@@ -182,5 +187,6 @@ def _let_act(strategy: Strategy[Any]) -> None:
 
     acting_read.is_patched = True  # type: ignore[attr-defined]  # so that it is patched once
     strategy.read = MethodType(acting_read, strategy)  # type: ignore[method-assign]  # tests only
+    strategy.cache_key = MethodType(acting_cache_key, strategy)  # type: ignore[method-assign]  # tests only
     strategy.cached = MethodType(acting_cached, strategy)  # type: ignore[method-assign]  # tests only
     strategy.authenticate = MethodType(acting_authenticate, strategy)  # type: ignore[method-assign]  # tests only

@@ -233,7 +233,7 @@ def problem_from_error(error: AuthAPIError, context: RequestContext) -> ProblemD
         ]
     elif isinstance(error, errors.InvalidGrant):
         members["error"] = error.code
-    elif isinstance(error, IncompleteLogin):
+    elif isinstance(error, IncompleteLogin | errors.EmailNeeded):
         headers += error.headers
     members |= login_members(error)
     headers += [("www-authenticate", str(item)) for item in _challenges(error, context)]
@@ -364,7 +364,7 @@ def _problem_from_http(error: HTTPException, connection: HTTPConnection) -> Prob
         return problem_from_error(errors.Forbidden(), context)  # WebSockets only
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Error"
     if status == 405:
-        headers["Allow"] = allowed_methods(connection)
+        headers["Allow"] = allowed_methods(connection, context.runtime.settings.prefix)
     detail = error.detail if error.detail != phrase else None
     code = _PLAIN_CODE.sub("_", phrase.lower()).strip("_")
     return problem(

@@ -18,8 +18,9 @@ from authapi.domain.factors.authentication_context import (
     meets_acr,
     strongest,
 )
-from authapi.domain.factors.policy import has_rank, is_too_weak
+from authapi.domain.factors.policy import is_too_weak
 from authapi.domain.identity import Identity
+from authapi.domain.scopes import has_rank
 from authapi.errors import (
     ConfigurationError,
     InactiveAccount,

@@ -326,7 +326,11 @@ async def ask_strategies(
                 credential = strategy.read(connection)
                 if credential is None:
                     continue
-                source, outcome = "cached", strategy.cached(credential)
+                key, source = strategy.cache_key(credential), "cached"
+                if key is None:
+                    outcome = strategy.cached(credential)
+                else:
+                    outcome = strategy.services.sessions.get_cached(key, strategy=strategy.name)
                 if outcome is None:
                     source = "authenticated"
                     outcome = await strategy.authenticate(credential, connection)
@@ -351,14 +355,6 @@ async def ask_strategies(
     return None
 
 
-def _check_csrf(connection: HTTPConnection, context: RequestContext, identity: Identity) -> None:
-    try:
-        check_browser_request(connection)
-    except Forbidden:
-        context.csrf_target = identity
-        raise
-
-
 def _record_outcome(
     strategy: Strategy[Any],
     outcome: Outcome,
@@ -369,7 +365,11 @@ def _record_outcome(
     if isinstance(outcome, InvalidCredential):
         context.discards += outcome.headers
     elif outcome is not None and (strategy.ambient or strategy.kept_by_browsers):
-        _check_csrf(connection, context, outcome)
+        try:
+            check_browser_request(connection)
+        except Forbidden:
+            context.csrf_target = outcome
+            raise
     context.outcomes[strategy.name] = outcome
     if source is None or strategy.name in context.counted:
         return  # unknown, or counted before the body

@@ -7,14 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from authapi import Settings
-from authapi.domain.factors.policy import (
-    asks_for_factor,
-    counting_roles,
-    has_rank,
-    is_too_weak,
-    must_have_factor,
-)
-from authapi.domain.scopes import INTROSPECT, effective_scopes
+from authapi.domain.factors.policy import asks_for_factor, is_too_weak, must_have_factor
 from authapi.domain.user import User
 from tests.storage.rows import a_user
 
@@ -71,31 +64,6 @@ def test_only_old_logins_by_one_factor_are_too_weak(mfa: str) -> None:
     assert is_too_weak(ONE, settings) == (mfa == "required")
     assert not is_too_weak(TWO, settings)
     assert not is_too_weak(NONE, settings), "a personal access token"
-
-
-def test_a_role_counts_only_in_logins_with_a_second_factor() -> None:
-    settings = settings_of(mfa_required_roles=("editor",))
-    user = user_of("reader", "editor")
-    assert set(counting_roles(user, ONE, settings)) == {"reader"}
-    assert set(counting_roles(user, NONE, settings)) == {"reader"}
-    assert set(counting_roles(user, TWO, settings)) == {"reader", "editor"}
-    assert effective_scopes(None, user, settings, amr=ONE) == {"reports:read"}
-    assert effective_scopes(None, user, settings, amr=TWO) == set(SCOPES)
-    granted = frozenset(SCOPES)
-    assert effective_scopes(granted, user, settings, amr=NONE) == {"reports:read"}
-    own = frozenset({"own"})
-    assert effective_scopes(None, user, settings, own, amr=ONE) == {"reports:read", "own"}
-
-
-def test_a_superuser_counts_as_one_only_in_logins_with_a_second_factor() -> None:
-    root, settings = user_of(superuser=True), settings_of(mfa_required_superusers=True)
-    assert [has_rank(root, amr, settings) for amr in (ONE, NONE, TWO)] == [False, False, True]
-    assert [has_rank(root, amr, settings_of()) for amr in (ONE, NONE, TWO)] == [True] * 3
-    assert not has_rank(user_of(), TWO, settings)
-    # A token keeps the scope: the login that created it had two factors.
-    assert effective_scopes(None, root, settings, amr=ONE) == set()
-    assert effective_scopes(None, root, settings, amr=TWO) == {INTROSPECT}
-    assert effective_scopes(frozenset({INTROSPECT}), root, settings, amr=NONE) == {INTROSPECT}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ MINUTE = timedelta(minutes=1)
 async def methods_of(harness: Harness, person: Person) -> list[FactorMethod]:
     async with harness.services.database.read() as store:
         user = await store.users.find(person.id)
-        found = await harness.services.second_factors.methods(store, person.id)
+        found = await harness.services.factors.proofs.methods(store, person.id)
     assert user is not None
     assert user.mfa == bool({FactorMethod.TOTP, FactorMethod.PASSKEY} & {*found})
     return list(found)

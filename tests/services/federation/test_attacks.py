@@ -251,17 +251,14 @@ async def test_a_second_factor_at_the_provider_is_not_from_the_future(harness: H
 
 
 async def test_a_second_factor_at_the_provider_grows_old_in_a_ticket(harness: Harness) -> None:
-    owner, start = await harness.person(), now()
+    start = now()
     at = start - timedelta(hours=11, minutes=30)
-    person = a_person(auth_time=at, has_proved_mfa=True)
-    ticket = (await ticket_of(harness, person)).ticket or ""
-    await harness.services.federation.links.link(
-        person, a_flow(FlowIntent.LINK, owner.caller), owner.caller
-    )
     give = harness.services.federation.addresses.give
     for minutes, amr in ((20, ("fed", "mfa")), (40, ("fed",))):
+        with travel_to(start):
+            needed = await ticket_of(harness, a_person(auth_time=at, has_proved_mfa=True))
         with travel_to(start + minutes * MINUTE):
-            continued = await give(ticket, new_address())
+            continued = await give(needed.ticket or "", new_address())
             assert continued is not None
             assert continued.proved.amr == amr
 
@@ -317,16 +314,29 @@ async def test_all_tickets_of_a_flow_end_together(harness: Harness) -> None:
         second = await ticket_of(harness, person, flow)
     assert first.expires_at == second.expires_at
     give = harness.services.federation.addresses.give
-    for number, ticket in enumerate((first.ticket, second.ticket)):
-        continued = await give(ticket or "", new_address())
-        assert continued is not None
-        login = await complete(harness.services, continued.proved)
-        assert isinstance(login, Login)
-        if number == 0:
-            await begin_session(harness.services, login)
-        else:
-            with pytest.raises(LoginFlowInvalid):
-                await begin_session(harness.services, login)
+    continued = await give(first.ticket or "", new_address())
+    assert continued is not None
+    login = await complete(harness.services, continued.proved)
+    assert isinstance(login, Login)
+    await begin_session(harness.services, login)
+    with pytest.raises(LoginFlowInvalid):
+        await begin_session(harness.services, login)
+    for ticket in (first.ticket, second.ticket):
+        with pytest.raises(LoginExpired):
+            await give(ticket or "", new_address())
+
+
+async def test_a_ticket_does_not_log_in_to_an_account_that_is_linked_by_now(
+    harness: Harness,
+) -> None:
+    """The sessions of the account may have ended since the person was at the provider."""
+    owner, person = await harness.person(), a_person()
+    ticket = (await ticket_of(harness, person)).ticket or ""
+    await harness.services.federation.links.link(
+        person, a_flow(FlowIntent.LINK, owner.caller), owner.caller
+    )
+    with pytest.raises(LoginExpired):
+        await harness.services.federation.addresses.give(ticket, new_address())
 
 
 async def test_a_ticket_of_a_person_is_no_code_and_a_code_no_ticket(harness: Harness) -> None:

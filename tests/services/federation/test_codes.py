@@ -9,7 +9,7 @@ import pytest
 import time_machine
 
 from authapi.clock import now
-from authapi.errors import InvalidCredentials, LoginFlowInvalid
+from authapi.errors import EmailNeeded, InvalidCredentials, LoginExpired, LoginFlowInvalid
 from authapi.services.federation.codes import IssuedCode
 from authapi.services.logins.complete import PendingLogin
 from authapi.services.logins.proved import Login, Proved
@@ -75,10 +75,10 @@ async def test_of_fifty_uses_of_a_code_one_begins_a_session(harness: Harness) ->
     code, ends = await issue(harness, await arrived(harness)), list[str]()
 
     async def use() -> None:
-        redeemed = await harness.services.federation.codes.redeem(code.text)
-        login = await complete(harness.services, redeemed.proved)
-        assert isinstance(login, Login)
         try:
+            redeemed = await harness.services.federation.codes.redeem(code.text)
+            login = await complete(harness.services, redeemed.proved)
+            assert isinstance(login, Login)
             await begin_session(harness.services, login)
             ends.append("session")
         except LoginFlowInvalid as error:
@@ -149,10 +149,57 @@ async def test_a_code_asks_for_the_second_factor(harness: Harness) -> None:
     redeemed = await harness.services.federation.codes.redeem(code.text)
     pending = await complete(harness.services, redeemed.proved)
     assert isinstance(pending, PendingLogin)
-    again = await harness.services.federation.codes.redeem(code.text)
     with pytest.raises(LoginFlowInvalid):
-        await complete(harness.services, again.proved)
+        await complete(harness.services, redeemed.proved)
+    with pytest.raises(LoginFlowInvalid):
+        await harness.services.federation.codes.redeem(code.text)
     completed = await harness.services.logins.prove_second_factor(
         ticket=pending.ticket, code=app.code()
     )
     assert (await begin_session(harness.services, completed.login)).amr == ("fed", "otp", "mfa")
+
+
+async def test_a_code_for_an_address_works_once_and_for_a_minute(harness: Harness) -> None:
+    codes, at = harness.services.federation.codes, now()
+    needed = EmailNeeded(ticket="the ticket", expires_at=at + timedelta(hours=1))
+    with time_machine.travel(at, tick=False):
+        code, other = codes.issue_for_address(needed), codes.issue_for_address(needed)
+        assert "ticket" not in str(base64.urlsafe_b64decode(code.text + "=="))
+        with pytest.raises(EmailNeeded) as found:
+            await codes.redeem(code.text)
+        assert (found.value.ticket, found.value.expires_at) == ("the ticket", needed.expires_at)
+        with pytest.raises(LoginFlowInvalid):
+            await codes.redeem(code.text)
+    too_late = time_machine.travel(at + timedelta(seconds=60), tick=False)
+    with too_late, pytest.raises(LoginFlowInvalid):
+        await codes.redeem(other.text)
+
+
+async def test_of_many_uses_of_a_code_for_an_address_one_gets_the_ticket(harness: Harness) -> None:
+    codes, ends = harness.services.federation.codes, list[str]()
+    code = codes.issue_for_address(EmailNeeded(ticket="x", expires_at=now()))
+
+    async def use() -> None:
+        try:
+            await codes.redeem(code.text)
+        except (EmailNeeded, LoginFlowInvalid) as error:
+            ends.append(error.code)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(use)
+    assert sorted(ends) == ["email_needed", *["login_flow_invalid"] * 19]
+
+
+async def test_the_secret_of_a_second_factor_is_no_code(harness: Harness) -> None:
+    person = a_person(new_address().canonical, email_verified=True, is_authoritative=True)
+    arrive = harness.services.federation.arrivals.arrive
+    user = (await arrive(person, a_flow())).user
+    await add_authenticator(harness.services, await caller_of(harness.services, user))
+    pending = await complete(harness.services, await arrive(person, a_flow()))
+    assert isinstance(pending, PendingLogin)
+    with pytest.raises(LoginFlowInvalid):
+        await harness.services.federation.codes.redeem(pending.ticket or "")
+    code = await issue(harness, await arrive(person, a_flow()))
+    with pytest.raises(LoginExpired):
+        await harness.services.logins.prove_second_factor(ticket=code.text, code="000000")

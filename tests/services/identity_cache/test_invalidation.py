@@ -34,19 +34,13 @@ from authapi.domain.session import Session, SessionKind
 from authapi.domain.user import User
 from authapi.errors import InvalidCredential
 from authapi.services import Lifetime, Login, Services
-from authapi.services.identity_cache import IdentityCache
-from authapi.services.identity_cache import invalidation as invalidation_module
-from authapi.services.identity_cache.invalidation import (
-    _CHECK_INTERVAL,
-    CacheInvalidation,
-    PostgresInvalidation,
-    SQLiteInvalidation,
-)
+from authapi.services.identity_cache import IdentityCache, invalidation_of
+from authapi.services.identity_cache.invalidation import PostgresInvalidation
 from authapi.settings import Settings
 from authapi.storage import Database, migrations
 from authapi.storage.inspection import record_statements
 from authapi.storage.notifications import PostgresNotifications
-from authapi.storage.sqlite import SQLiteNotifications
+from authapi.storage.sqlite import _CHECK_INTERVAL, SQLiteInvalidation, SQLiteNotifications
 from tests.faults.harness.proxy import Proxy
 from tests.servers.postgres import PostgresCluster, PostgresServer
 from tests.servers.process import free_port
@@ -603,7 +597,9 @@ async def test_a_start_without_a_connection_takes_max_staleness_at_most(
     nowhere: sa.URL, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = IdentityCache(size=9, ttl=DAY)
-    invalidation = PostgresInvalidation(notifications_of(nowhere), cache, MAX_STALENESS)
+    invalidation = PostgresInvalidation(
+        notifications_of(nowhere), [cache.invalidate], MAX_STALENESS
+    )
     with anyio.fail_after(MAX_STALENESS + 2):
         await invalidation.start()
     assert not invalidation.is_current()
@@ -618,7 +614,7 @@ async def test_a_start_without_a_connection_takes_max_staleness_at_most(
 def test_a_start_in_another_event_loop_works() -> None:
     # For example the lifespan of an application that runs a second time in tests.
     url = sa.make_url(f"postgresql://a:b@127.0.0.1:{free_port()}/c")
-    invalidation = PostgresInvalidation(notifications_of(url), IdentityCache(size=9, ttl=DAY), 0.05)
+    invalidation = PostgresInvalidation(notifications_of(url), [], 0.05)
 
     async def run() -> None:
         await invalidation.start()
@@ -631,7 +627,7 @@ def test_a_start_in_another_event_loop_works() -> None:
 async def test_each_start_waits_until_the_cache_is_current(postgres_url: str) -> None:
     database = Database(postgres_url)
     cache = IdentityCache(size=9, ttl=DAY)
-    invalidation = CacheInvalidation.of(database, cache, timedelta(seconds=2))
+    invalidation = invalidation_of(database, [cache.invalidate], timedelta(seconds=2))
     for _ in range(3):
         await invalidation.start()
         assert invalidation.is_current()
@@ -716,10 +712,10 @@ async def test_the_file_is_checked_once_in_5_ms(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = 1000.0
-    monkeypatch.setattr(invalidation_module, "time", SimpleNamespace(monotonic=lambda: at))
+    monkeypatch.setattr("authapi.storage.sqlite.time", SimpleNamespace(monotonic=lambda: at))
     here, there = Database(sqlite_url), Database(sqlite_url)
     cache = IdentityCache(size=9, ttl=DAY)
-    invalidation = CacheInvalidation.of(here, cache, timedelta(seconds=2))
+    invalidation = invalidation_of(here, [cache.invalidate], timedelta(seconds=2))
     assert isinstance(invalidation, SQLiteInvalidation)
     user = await store_user(here, a_user())
     await invalidation.start()
@@ -743,7 +739,7 @@ async def test_the_file_is_checked_once_in_5_ms(
 async def test_stop_clears_the_cache_on_sqlite(sqlite_url: str) -> None:
     database = Database(sqlite_url)
     cache = IdentityCache(size=9, ttl=DAY)
-    invalidation = CacheInvalidation.of(database, cache, timedelta(seconds=2))
+    invalidation = invalidation_of(database, [cache.invalidate], timedelta(seconds=2))
     await invalidation.start()
     assert invalidation.is_current()
     snapshot = cache.snapshot()

@@ -191,7 +191,7 @@ class ModelLookups(SessionLookups):
 class FixedTrust(CacheInvalidation):
     """Invalidation whose result a test sets."""
 
-    is_trusted = True
+    is_trusted, lag = True, 0.0
 
     def is_current(self) -> bool:
         return self.is_trusted
@@ -549,7 +549,9 @@ class Process:
         self.is_pooled = is_pooled
         self.cache = IdentityCache(size=3, ttl=timedelta(days=1))
         self.connections = ModelNotifications(world, self, is_pooled=is_pooled)
-        self.invalidation = PostgresInvalidation(self.connections, self.cache, MAX_STALENESS)
+        self.invalidation = PostgresInvalidation(
+            self.connections, [self.cache.invalidate], MAX_STALENESS
+        )
         self.caller = Caller(world, self.cache, self.invalidation)
         self.reads: list[Callable[[], bool]] = []
         self.committed: list[tuple[UUID, Change]] = []

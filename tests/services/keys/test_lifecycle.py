@@ -285,10 +285,10 @@ async def test_authenticator_apps_work_with_a_new_secret(database_url: str) -> N
     assert await old.keys.lifecycle.rewrap(b"y" * 32) == 2
     await new.open()
     try:
-        await new.second_factors.check(hers.user, code=hers.code())
+        await new.factors.proofs.check(hers.user, code=hers.code())
         for services, factors in ((old, hers), (new, his)):
             with pytest.raises(WrongSecondFactor):
-                await services.second_factors.check(factors.user, code=factors.code())
+                await services.factors.proofs.check(factors.user, code=factors.code())
         async with new.database.read() as store:
             kept = await store.totp_factors.find(bob.id)
         assert kept is not None

@@ -67,8 +67,8 @@ async def test_processes_with_either_secret_and_with_both_agree(database_url: st
         hers = await exchange(old, both, one)
         his = await exchange(both, old, two)
         for reader in (old, both):
-            await reader.second_factors.check(hers.user, code=hers.code())
-        await old.second_factors.check(his.user, code=his.code())
+            await reader.factors.proofs.check(hers.user, code=hers.code())
+        await old.factors.proofs.check(his.user, code=his.code())
         await both.keys.rotate(early=True)
         old.identity_cache.clear()
         await exchange(old, await enter(running(database_url, OLD)), three)
@@ -89,8 +89,8 @@ async def test_processes_with_either_secret_and_with_both_agree(database_url: st
         await new.keys.rotate(early=True)
         again.identity_cache.clear()
         assert (await again.keys.key_set()).signing is not None
-        await again.second_factors.check(theirs.user, code=theirs.code())
-        await new.second_factors.check(his.user, code=his.code())
+        await again.factors.proofs.check(theirs.user, code=theirs.code())
+        await new.factors.proofs.check(his.user, code=his.code())
         with pytest.raises(ConfigurationError, match="another secret"):
             async with running(database_url, OLD):
                 pass
@@ -109,7 +109,7 @@ async def test_a_process_that_has_not_heard_of_it_writes_what_others_read(
         assert await first.keys.lifecycle.finish_change() <= 2
         assert await first.keys.lifecycle.finish_change() == 0
     async with running(sqlite_url, NEW) as new:
-        await new.second_factors.check(late.user, code=late.code())
+        await new.factors.proofs.check(late.user, code=late.code())
         async with new.database.read() as store:
             for entry in await store.outbox.page(limit=10):
                 new.outbox.decrypt_payload(entry)

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from typing import Any
@@ -31,7 +31,7 @@ from authapi.services.mail import MailKind
 from authapi.services.queues.administration import QueueState
 from authapi.settings import Settings
 from tests.second_factors import add_second_factors
-from tests.servers.webhooks import SECRET
+from tests.servers.webhooks import SECRET, Post
 from tests.storage.rows import sql
 
 START = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -57,26 +57,6 @@ class Transport:
 
     async def check(self) -> str:
         return "kept"
-
-
-@dataclass
-class Post:
-    """Answers requests to each URL with a status, or not at all."""
-
-    statuses: dict[str, int] = field(default_factory=lambda: {GOOD: 204, BAD: 410})
-    sent: list[tuple[str, bytes]] = field(default_factory=list)
-
-    async def __call__(self, url: str, *, headers: Mapping[str, str], body: bytes) -> int:
-        self.sent.append((url, body))
-        if url not in self.statuses:
-            raise OSError("no answer")
-        return self.statuses[url]
-
-    def open(self) -> None:
-        return None
-
-    async def close(self) -> None:
-        return None
 
 
 @dataclass
@@ -150,7 +130,7 @@ async def house(clock: time_machine.Traveller, database_url: str) -> AsyncIterat
         webhook_secret=SECRET,  # type: ignore[arg-type]
         webhook_events=("account_renamed",),
     )
-    post, transport = Post(), Transport()
+    post, transport = Post({GOOD: 204, BAD: 410}), Transport()
     services = Services.build(settings, post=post)
     services.mail.transport = transport
     await services.open()

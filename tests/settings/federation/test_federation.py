@@ -155,8 +155,9 @@ def test_files_that_others_can_read(
         ("[" * 100_000, "is not valid JSON"),
         ('{"a": {"client_id": "x"}, "a": {"client_id": "y"}}', "names something twice"),
         ('{"a": {"client_id": "x", "client_id": "y"}}', "names something twice"),
-        ("exchange", "not exchange"),  # which is a path of its own
-        ('{"exchange": {"issuer": "https://a.example"}}', "not exchange"),
+        ("exchange", "not address or exchange"),  # which are paths of their own
+        ("address", "not address or exchange"),
+        ('{"exchange": {"issuer": "https://a.example"}}', "not address or exchange"),
         ("\ufeff{}", "the name of a provider is lower-case letters"),
         ("[7]", "must be names by commas, or a JSON object"),
         ("Acme", "the name of a provider is lower-case letters"),
@@ -166,7 +167,7 @@ def test_files_that_others_can_read(
         ("google,exchange", "the name of a provider is lower-case letters"),
         (",".join(f"a{n}" for n in range(51)), "must have at most 50 providers"),
     ],
-    ids=range(27),
+    ids=range(28),
 )
 def test_values_that_are_refused(
     monkeypatch: pytest.MonkeyPatch, providers: str, problem: str

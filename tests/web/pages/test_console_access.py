@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from starlette.requests import HTTPConnection
 
-from authapi.domain.client import on_behalf_of
+from authapi.domain.client import on_behalf_of, read_client
 from authapi.settings import Settings
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
-from authapi.web.middleware.client import read_client, trusted_networks
+from authapi.web.middleware.client import trusted_networks
 from authapi.web.pages.console_access import is_admitted
 from tests.conftest import SettingsFactory
 from tests.web.logins import sign_in
@@ -26,7 +26,8 @@ def admits(settings: Settings, peer: str | None, **headers: str) -> bool:
     client = None if peer is None else (peer, 1)
     scope: dict[str, Any] = {"type": "http", "headers": raw, "client": client}
     scope[SCOPE_KEY] = RequestContext(runtime, "id")
-    found = read_client(raw, client, trusted=trusted_networks(settings), request_id="id")
+    trusted = trusted_networks(settings)
+    found = read_client(raw, client, trusted=trusted, request_id="id", on_malformed=lambda _: None)
     with on_behalf_of(lambda: found):
         return is_admitted(HTTPConnection(scope))
 

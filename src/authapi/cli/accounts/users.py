@@ -2,7 +2,8 @@
 
 import getpass
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated
 
@@ -57,7 +58,7 @@ def create(
         address = parse_email(
             email, loc=("email",), allow_reserved=services.settings.allow_reserved_addresses
         )
-        try:
+        with _told_if_taken(username, email):
             return await services.accounts.registration.create(
                 address,
                 password,
@@ -66,10 +67,6 @@ def create(
                 is_superuser=superuser,
                 profile=_parse_profile(services, profile),
             )
-        except EmailTaken:
-            raise ConfigurationError(f"the e-mail address {email} is in use") from None
-        except UsernameTaken:
-            raise _username_taken(username) from None
 
     _print(run_with_services(work), as_json=as_json)
 
@@ -148,7 +145,7 @@ def invite(
         address = parse_email(
             email, loc=("email",), allow_reserved=services.settings.allow_reserved_addresses
         )
-        try:
+        with _told_if_taken(username, email):
             return await services.accounts.administration.invite(
                 address,
                 name=display_name,
@@ -156,10 +153,6 @@ def invite(
                 roles=role or (),
                 profile=_parse_profile(services, profile),
             )
-        except EmailTaken:
-            raise ConfigurationError(f"the e-mail address {email} is in use") from None
-        except UsernameTaken:
-            raise _username_taken(username) from None
 
     _print(run_with_services(work), as_json=as_json)
 
@@ -203,10 +196,8 @@ def set_username(
     async def work(services: Services) -> User:
         target, name = await find_user(services, user), _parse_username(username)
         changes = AccountChanges(username=name)
-        try:
+        with _told_if_taken(username):
             return await services.accounts.administration.change(target.id, changes)
-        except UsernameTaken:
-            raise _username_taken(username) from None
 
     _print(run_with_services(work), as_json=as_json)
 
@@ -321,10 +312,17 @@ def _parse_profile(services: Services, text: str | None) -> ProfileInput | None:
         raise ConfigurationError(f"--profile: {'; '.join(details)}") from None
 
 
-def _username_taken(username: str | None) -> ConfigurationError:
-    return ConfigurationError(
-        f"the user name {username} is taken: another account has it, or had it until recently"
-    )
+@contextmanager
+def _told_if_taken(username: str | None, email: str | None = None) -> Iterator[None]:
+    """Raises ConfigurationError if the block finds that another account has one of these."""
+    try:
+        yield
+    except EmailTaken:
+        raise ConfigurationError(f"the e-mail address {email} is in use") from None
+    except UsernameTaken:
+        raise ConfigurationError(
+            f"the user name {username} is taken: another account has it, or had it until recently"
+        ) from None
 
 
 def _read_password() -> str:

@@ -1,7 +1,8 @@
-"""Which accounts must have a second factor, and what a login without one is worth.
+"""Which accounts must have a second factor, and which logins without one are refused.
 
 All rules are computed at use, from the user and the methods of the credential, without a query. A
-personal access token has no methods (`amr`): no login has issued it.
+personal access token has no methods (`amr`): no login has issued it. `domain/scopes.py` has what a
+login by one factor lacks.
 """
 
 from collections.abc import Collection
@@ -59,14 +60,3 @@ def is_too_weak(amr: Collection[str], settings: PolicySettings) -> bool:
     Such a login is older than the setting. Personal access tokens are never too weak.
     """
     return settings.mfa == "required" and bool(amr) and MFA not in amr
-
-
-def counting_roles(user: User, amr: Collection[str], settings: PolicySettings) -> Collection[str]:
-    """Returns the roles of the user that count in a credential with these methods."""
-    roles = user.roles.union(settings.default_roles)
-    return roles if MFA in amr else roles.difference(settings.mfa_required_roles)
-
-
-def has_rank(user: User, amr: Collection[str], settings: PolicySettings) -> bool:
-    """Whether the user is a superuser, and a login by these methods counts as one."""
-    return user.is_superuser and (MFA in amr or not settings.mfa_required_superusers)

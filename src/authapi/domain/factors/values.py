@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from authapi.domain.factors.passkeys import UsedChallenge
 from authapi.domain.federation.proof import FederatedProof
 
 FACTOR_USE = "second factors 1"
@@ -38,6 +39,8 @@ class TicketPurpose(StrEnum):
     """The account proves the second factor that it has."""
     ENROL = "enrol"
     """The account adds the second factor that it must have."""
+    CODE = "code"
+    """The application exchanges the code that a login at a provider has ended with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def totp_context(factor_id: UUID) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LoginTicket:
-    """A login whose first factor was proved, and whose second one is due. It is no session."""
+    """A login whose first factor was proved, and that waits for its next step. It is no session."""
 
     id: UUID
     user_id: UUID
@@ -128,6 +131,17 @@ class LoginTicket:
     expires_at: datetime
     federated: FederatedProof | None = None
     """What a provider has proved; None if the first factor was another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedTicket:
+    """A ticket whose login goes on, to be used up."""
+
+    id: UUID
+
+
+SingleUse = UsedChallenge | UsedTicket
+"""What a login uses up with its session, or with its next ticket."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ class Flow:
     """The account, for every intent but `LOGIN`."""
     session_id: UUID | None = None
     """The session of the account, for every intent but `LOGIN`."""
+    credentials_version: int | None = None
+    """The number of changes of its credentials when the flow began, for every intent but `LOGIN`.
+    After a further change, the flow has no effect."""
 
 
 @dataclass(frozen=True, slots=True)

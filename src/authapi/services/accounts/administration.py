@@ -265,6 +265,7 @@ class Administration:
         async with self._database.transaction() as store:
             await lock_target(store, user_id, actor=actor, allow_own=True)
             count = await store.sessions.end_all(user_id)
+            await store.login_tickets.end_all(user_id)
             if count:
                 kind = EventType.SESSIONS_ENDED
                 await self._audit.record(store, kind, user_id=user_id, actor=actor, count=count)

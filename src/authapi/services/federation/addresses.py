@@ -1,15 +1,18 @@
 """Logins that wait for an address: the person enters one, and the usual mail confirms it."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
 from authapi.domain.email_address import EmailAddress
 from authapi.domain.email_token import Purpose
-from authapi.errors import RegistrationClosed
+from authapi.errors import IdentityTaken, LinkRequired, LoginExpired, RegistrationClosed
 from authapi.services.accounts.deferred import DeferredRequests
 from authapi.services.accounts.email_tokens import EmailTokens
 from authapi.services.federation.arrivals import Arrivals
-from authapi.services.federation.email_tickets import EmailTickets, OpenedTicket
-from authapi.services.federation.once import used_text
+from authapi.services.federation.email_tickets import LIFETIME, EmailTickets, OpenedTicket
+from authapi.services.federation.once import has_ended, used_text
 from authapi.services.federation.people import checked
 from authapi.services.federation.sign_up import FederatedSignUp
 from authapi.services.logins.proved import Proved
@@ -66,7 +69,7 @@ class FederatedAddresses:
         Raises LinkRequired, only with open registration, if an account has the address;
         TooManyAttempts; InvalidInput or ProfileTaken if an account needs own columns.
         """
-        opened = self._open(ticket)
+        opened = await self._open(ticket)
         self._sign_up.check_profile()
         if self._settings.registration == "open":
             proved = await self._arrivals.provide(
@@ -77,7 +80,8 @@ class FederatedAddresses:
                 request=request,
             )
             return _continued(opened, proved)
-        await self._sign_up.check_allowed(opened.person, email, request=request)
+        async with self._recording(opened):
+            await self._sign_up.check_allowed(opened.person, email, request=request)
         await self._deferred.submit_provision(
             email, opened.person.provider, self._settings.provider_title(opened.person.provider)
         )
@@ -94,21 +98,37 @@ class FederatedAddresses:
         account was confirmed before, and IdentityTaken if another account has the identity. Both
         leave ticket and link usable.
         """
-        opened = self._open(ticket)
+        opened = await self._open(ticket)
         once = used_text(opened.state, opened.expires_at)
         person = checked(opened.person)  # a second factor may be too old by now
-        await self._email_tokens.peek(token, Purpose.CONFIRM)
-        await self._sign_up.check_allowed(person, None, request=request)
-        async with self._database.transaction() as store:
-            redeemed = await self._email_tokens.redeem(store, token, Purpose.CONFIRM)
-            user = redeemed.user
-            if user.email_confirmed_at is not None:
-                raise self._arrivals.link_required()
-            provisioned = await self._sign_up.transfer(store, user, person)
+        _, owner = await self._email_tokens.peek(token, Purpose.CONFIRM)
+        async with self._recording(opened, owner.id):
+            await self._sign_up.check_allowed(person, None, request=request)
+            async with self._database.transaction() as store:
+                redeemed = await self._email_tokens.redeem(store, token, Purpose.CONFIRM)
+                user = redeemed.user
+                if user.email_confirmed_at is not None:
+                    raise self._arrivals.link_required()
+                provisioned = await self._sign_up.transfer(store, user, person)
         return _continued(opened, self._arrivals.proved(provisioned, person, once))
 
-    def _open(self, ticket: str) -> OpenedTicket:
+    @asynccontextmanager
+    async def _recording(
+        self, opened: OpenedTicket, user_id: UUID | None = None
+    ) -> AsyncIterator[None]:
+        """Records a refusal of this login, outside of the transaction that it ends."""
+        try:
+            yield
+        except (IdentityTaken, LinkRequired, RegistrationClosed) as refusal:
+            await self._arrivals.record_refusal(
+                opened.person.provider, refusal.code, strategy=opened.strategy, user_id=user_id
+            )
+            raise
+
+    async def _open(self, ticket: str) -> OpenedTicket:
         opened = self._tickets.open(ticket)
+        if await has_ended(self._database, opened.sealed_at, LIFETIME):
+            raise LoginExpired
         allows = self._settings.registration in {"open", "confirm"}
         if not allows or self._settings.federation_linking == "never":
             raise RegistrationClosed

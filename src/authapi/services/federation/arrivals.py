@@ -1,5 +1,7 @@
 """A person arrives from a provider: who they are here, or what keeps them from logging in."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -20,6 +22,7 @@ from authapi.errors import (
     IdentityTaken,
     InvalidCredentials,
     LinkRequired,
+    LoginExpired,
     ProviderAnswerRefused,
     RegistrationClosed,
     Unavailable,
@@ -38,11 +41,13 @@ from authapi.settings import Settings
 from authapi.storage import Database
 from authapi.storage.tables.users import Credentials
 
+_RECORDED = (InvalidCredentials, LinkRequired, ProviderAnswerRefused, RegistrationClosed)
+"""Refusals that are events."""
 _MAX_ROUNDS = 3
 """How often the accounts may change between a look at them and the change that follows."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Arrival:
     """A person, and the flow in which they came."""
 
@@ -51,6 +56,8 @@ class _Arrival:
     once: UsedChallenge
     at: datetime
     request: object
+    account: UUID | None = None
+    """The account that the person is linked to, or that has the address, once it is known."""
 
 
 class Arrivals:
@@ -98,20 +105,11 @@ class Arrivals:
         own columns of the application. Each refusal is recorded as an event.
         """
         check_flow(flow, FlowIntent.LOGIN, person)
-        try:
-            known = checked(person)
-            arrival = _Arrival(known, flow.strategy, once_of(flow), auth_time_of(known), request)
+        arrival = _Arrival(person, flow.strategy, once_of(flow), now(), request)
+        async with self._recording(arrival):
+            arrival.person = checked(person)
+            arrival.at = auth_time_of(arrival.person)
             return await self._account(arrival, flow)
-        except (
-            InvalidCredentials,
-            LinkRequired,
-            ProviderAnswerRefused,
-            RegistrationClosed,
-        ) as refusal:
-            await self.record_refusal(
-                person.provider, refusal.code, strategy=flow.strategy, user_id=None
-            )
-            raise
 
     async def provide(
         self,
@@ -124,22 +122,44 @@ class Arrivals:
     ) -> Proved:
         """Returns the new account of a person who has entered an address, with open registration.
 
-        The address is not confirmed. Raises LinkRequired if an account has the address, and
-        otherwise as `arrive`.
+        The address is not confirmed. Raises LoginExpired if an account is linked to the person by
+        now: only the provider can prove again who it is. Raises LinkRequired if an account has the
+        address, and otherwise as `arrive`.
         """
         person = checked(person)  # a second factor may be too old by now
         arrival = _Arrival(person, strategy, once, auth_time_of(person), request)
-        for _ in range(_MAX_ROUNDS):
-            row = await self._with_address(email)
-            if (linked := await self._linked(arrival)) is not None:
-                return linked
-            if row is not None:
-                await self._sign_up.count()  # of attempts to find addresses that have an account
-                await self._want_link(arrival, row.user)
-            created = await self._create(arrival, email, is_confirmed=False)
-            if created is not None:
-                return created
-        raise Unavailable
+        async with self._recording(arrival):
+            for _ in range(_MAX_ROUNDS):
+                row = await self._with_address(arrival, email)
+                if await self._is_linked(arrival):
+                    # Its sessions may have been ended since the person was at the provider.
+                    raise LoginExpired
+                if row is not None:
+                    await self._sign_up.count()  # of attempts to find addresses with an account
+                    await self._want_link(arrival, row.user)
+                created = await self._create(arrival, email, is_confirmed=False)
+                if created is not None:
+                    return created
+            raise Unavailable
+
+    async def _is_linked(self, arrival: _Arrival) -> bool:
+        async with self._database.read() as store:
+            found = await store.identities.find(arrival.person.issuer, arrival.person.subject)
+        return found is not None
+
+    @asynccontextmanager
+    async def _recording(self, arrival: _Arrival) -> AsyncIterator[None]:
+        """Records a refusal of this arrival, with the account as far as it is known."""
+        try:
+            yield
+        except _RECORDED as refusal:
+            await self.record_refusal(
+                arrival.person.provider,
+                refusal.code,
+                strategy=arrival.strategy,
+                user_id=arrival.account,
+            )
+            raise
 
     def proved(self, provisioned: Provisioned, person: Person, once: UsedChallenge) -> Proved:
         """Returns the first factor of a person who was linked to an account now."""
@@ -151,7 +171,7 @@ class Arrivals:
         )
 
     async def record_refusal(
-        self, provider: str, reason: str, *, strategy: str | None, user_id: UUID | None = None
+        self, provider: str, reason: str, *, strategy: str | None, user_id: UUID | None
     ) -> None:
         """Records that a login at a provider was refused. `reason` is a name of ours.
 
@@ -170,7 +190,7 @@ class Arrivals:
         email = address_of(person, self._settings)
         for _ in range(_MAX_ROUNDS):
             # The address first: a login of the same person may create account and link meanwhile.
-            row = await self._with_address(email)
+            row = await self._with_address(arrival, email)
             if (linked := await self._linked(arrival)) is not None:
                 return linked
             proved: Proved | None = None
@@ -214,14 +234,19 @@ class Arrivals:
             row = None if found is None else await store.users.find_credentials(found.user_id)
         if found is None or row is None:
             return None
+        arrival.account = row.user.id
         await self._check_may_log_in(arrival, row.user)
         return self._proved(row.user, row.version, arrival, found.id)
 
-    async def _with_address(self, email: EmailAddress | None) -> Credentials | None:
+    async def _with_address(
+        self, arrival: _Arrival, email: EmailAddress | None
+    ) -> Credentials | None:
         if email is None:
             return None
         async with self._database.read() as store:
-            return await store.users.find_credentials_by_email(email.canonical)
+            row = await store.users.find_credentials_by_email(email.canonical)
+        arrival.account = None if row is None else row.user.id
+        return row
 
     async def _link(self, arrival: _Arrival, row: Credentials) -> Proved:
         """Returns the account with the address; its session, or its second factor, links it."""
@@ -246,7 +271,7 @@ class Arrivals:
         except IdentityTaken:
             return None  # by a login of the same person, which was faster
         except EmailTaken:
-            if await self._with_address(email) is not None:
+            if await self._with_address(arrival, email) is not None:
                 return None
             # Another account can revert to the address: for a new one it is taken.
             raise self.link_required() from None

@@ -9,7 +9,7 @@ follows the link.
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -21,13 +21,13 @@ from authapi.domain.federation.person import NO_CLAIMS, Person
 from authapi.domain.federation.proof import person_as_json, person_of_json
 from authapi.errors import DecryptionFailed, EmailNeeded, LoginExpired
 
-TICKET_USE = "federation tickets 1"
+TICKET_USE = "federation tickets 2"
 """The use of the cipher of tickets, which gives it a key of its own."""
 LIFETIME = timedelta(hours=1)
 """How long a ticket works after the beginning of its flow: a mail may take a while."""
 _CONTEXT = "email ticket"
-_MAX_CLAIMS = 1500
-"""Of the compressed claims of a person in a ticket, in bytes: a cookie has room for 4096."""
+_MAX_PACKED = 2800
+"""Bytes of the compressed members of a ticket: a cookie has room for 4096, sealed."""
 _MAX_TICKET = 8192
 
 
@@ -42,6 +42,7 @@ class OpenedTicket:
     continue_to: str | None
     state: str
     """The `state` of the flow: it is used up with the login."""
+    sealed_at: datetime
     expires_at: datetime
 
 
@@ -56,16 +57,20 @@ class EmailTickets:
         # Of the flow: all its tickets, of which one can be used, end at the same time.
         expires_at = flow.began_at + LIFETIME
         members = {
-            "person": person_as_json(_bounded(person)),
             "strategy": flow.strategy,
             "remember": flow.remember,
             "continue": flow.continue_to,
             "state": flow.state,
+            "sealed_at": now().isoformat(),
             "expires_at": expires_at.isoformat(),
         }
-        sealed = self._cipher().encrypt(_packed(members), context=_CONTEXT)
-        text = base64url.encode(sealed)
-        return EmailNeeded(ticket=text, expires_at=expires_at)
+        texts = (_packed({**members, "person": person_as_json(it)}) for it in _shorter(person))
+        # One that is too long for a cookie is good for a client that gets the ticket itself.
+        packed = next((it for it in texts if len(it) <= _MAX_PACKED), None)
+        if packed is None:
+            packed = _packed({**members, "person": person_as_json(_shortest(person))})
+        sealed = self._cipher().encrypt(packed, context=_CONTEXT)
+        return EmailNeeded(ticket=base64url.encode(sealed), expires_at=expires_at)
 
     def open(self, ticket: str) -> OpenedTicket:
         """Returns what a ticket has. Raises LoginExpired if it is not valid any longer."""
@@ -86,6 +91,7 @@ class EmailTickets:
             remember=members["remember"],
             continue_to=members["continue"],
             state=members["state"],
+            sealed_at=datetime.fromisoformat(members["sealed_at"]),
             expires_at=expires_at,
         )
 
@@ -94,7 +100,20 @@ def _packed(members: object) -> bytes:
     return zlib.compress(json.dumps(members, separators=(",", ":")).encode(), 9)
 
 
-def _bounded(person: Person) -> Person:
-    """Returns `person` without claims if they are too long."""
-    is_short = len(_packed(dict(person.claims))) <= _MAX_CLAIMS
-    return person if is_short else replace(person, claims=NO_CLAIMS)
+def _shorter(person: Person) -> Iterator[Person]:
+    """Yields `person`, then with less and less of what no account needs."""
+    yield person
+    yield (bare := replace(person, claims=NO_CLAIMS))
+    yield replace(bare, name=None)
+    yield _shortest(person)
+
+
+def _shortest(person: Person) -> Person:
+    return replace(
+        person,
+        claims=NO_CLAIMS,
+        name=None,
+        email=None,
+        email_verified=False,
+        is_authoritative=False,
+    )

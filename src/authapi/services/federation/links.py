@@ -8,6 +8,7 @@ from authapi.clock import now
 from authapi.crypto.ids import new_id
 from authapi.domain.events import EventType
 from authapi.domain.factors.passkeys import UsedChallenge
+from authapi.domain.factors.values import SingleUse, UsedTicket
 from authapi.domain.federation.flow import Flow, FlowIntent
 from authapi.domain.federation.person import LinkedIdentity, Person
 from authapi.domain.federation.proof import FederatedProof
@@ -22,8 +23,9 @@ from authapi.errors import (
 )
 from authapi.services.audit import Audit
 from authapi.services.factors.additions import lock_owner
-from authapi.services.federation.once import check_flow, once_of
+from authapi.services.federation.once import check_flow, check_unchanged, once_of
 from authapi.services.federation.people import checked, shown_name, told_email
+from authapi.services.logins.proved import use_up
 from authapi.services.mail import Mail, MailKind
 from authapi.services.revalidation import lock_target
 from authapi.settings import Settings
@@ -62,16 +64,19 @@ class IdentityLinks:
         Returns the link as it is if the account has it already. The flow is used up. The owner gets
         a mail. Raises LoginFlowInvalid if the flow is not a link of this session, has expired or
         was used; ProviderAnswerRefused if the person has no usable identifier; IdentityTaken if
-        another account has the identity; InvalidCredential if the session has ended or has changed;
-        InsufficientAuthentication if the account has a second factor that the session has not
-        proved; and NotFound if the account is deleted.
+        another account has the identity; InvalidCredential if the session has ended or has changed,
+        or the credentials of the account since the flow began; InsufficientAuthentication if the
+        account has a second factor that the session has not proved; and NotFound if the account is
+        deleted.
         """
         check_flow(flow, FlowIntent.LINK, person, identity)
         person = checked(person)
         async with self._database.transaction() as store:
-            user = (await lock_owner(store, identity)).user
+            row = await lock_owner(store, identity)
+            user = row.user
             if not user.is_active:
                 raise NotFound
+            check_unchanged(flow, row.version)
             linked, is_new = await self._insert(store, user, person, new_id(), last_login_at=None)
             if not await store.used_challenges.add(once_of(flow)):
                 raise LoginFlowInvalid
@@ -121,7 +126,7 @@ class IdentityLinks:
             await self._remove(store, user, found, actor=actor)
 
     async def finish(
-        self, store: Store, user: User, proof: FederatedProof, once: UsedChallenge | None
+        self, store: Store, user: User, proof: FederatedProof, once: SingleUse | None
     ) -> None:
         """Completes a login with an identity, in the transaction that begins its session.
 
@@ -129,6 +134,8 @@ class IdentityLinks:
         user is locked. Raises LoginFlowInvalid if `once` was used, IdentityTaken if another account
         has the identity, InvalidCredentials if it was unlinked.
         """
+        if isinstance(once, UsedTicket) and not await use_up(store, once):
+            raise LoginFlowInvalid  # first, in the order of locks
         at, person, is_new = now(), proof.person, False
         if proof.is_linked:
             is_there = await store.identities.record_login(
@@ -143,7 +150,7 @@ class IdentityLinks:
                 raise InvalidCredentials
         else:
             _, is_new = await self._insert(store, user, person, proof.identity_id, last_login_at=at)
-        if once is not None and not await store.used_challenges.add(once):
+        if isinstance(once, UsedChallenge) and not await use_up(store, once):
             raise LoginFlowInvalid
         if is_new:
             await self.tell_of_link(store, user, person)

@@ -1,14 +1,15 @@
-"""The single use of flows, tickets and codes."""
+"""The single use of flows, tickets and codes, and the end of those that are sealed."""
 
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from authapi.clock import now
+from authapi.crypto.ids import first_id_at
 from authapi.domain.factors.passkeys import UsedChallenge
 from authapi.domain.federation.flow import Flow, FlowIntent
 from authapi.domain.federation.person import Person
 from authapi.domain.identity import Identity
-from authapi.errors import LoginFlowInvalid
+from authapi.errors import InvalidCredential, LoginFlowInvalid
 from authapi.storage import Database
 
 
@@ -29,6 +30,16 @@ def check_flow(
         raise LoginFlowInvalid
 
 
+def check_unchanged(flow: Flow, credentials_version: int) -> None:
+    """Checks that the credentials of the account are as they were when `flow` began.
+
+    A person with a copied credential may have begun it before the owner has changed the password.
+    Raises InvalidCredential.
+    """
+    if flow.credentials_version not in {None, credentials_version}:
+        raise InvalidCredential
+
+
 def once_of(flow: Flow) -> UsedChallenge:
     """Returns what the end of a flow uses up: the hash of its `state`."""
     return used_text(flow.state, flow.expires_at)
@@ -46,3 +57,13 @@ async def is_used(database: Database, flow: Flow) -> bool:
 def used_text(text: str, expires_at: datetime) -> UsedChallenge:
     """Returns what using `text` up stores, until it expires: its hash."""
     return UsedChallenge(hashlib.sha256(text.encode()).digest(), expires_at)
+
+
+async def has_ended(database: Database, sealed_at: datetime, lifetime: timedelta) -> bool:
+    """Whether all logins have ended since a text was sealed, which the database does not have.
+
+    `lifetime` is that of the text. Raises StorageUnavailable if the database does not answer.
+    """
+    since = first_id_at(now() - lifetime)
+    async with database.read() as store:
+        return any(sealed_at <= end for end in await store.events.ends_of_all(since=since))

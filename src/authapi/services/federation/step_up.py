@@ -13,7 +13,7 @@ from authapi.domain.identity import Identity
 from authapi.errors import LoginFlowInvalid, NotFound, ProviderAnswerRefused
 from authapi.services.audit import Audit
 from authapi.services.factors.step_up import record_second_factor
-from authapi.services.federation.once import check_flow, once_of
+from authapi.services.federation.once import check_flow, check_unchanged, once_of
 from authapi.services.federation.people import checked, is_recent
 from authapi.services.revalidation import require_live_session
 from authapi.storage import Database
@@ -47,8 +47,8 @@ class FederatedStepUp:
         Raises LoginFlowInvalid if the flow is not one of this session, has expired or was used;
         ProviderAnswerRefused if the provider does not say that the person has authenticated within
         the last five minutes, or the account is not linked to the person; InvalidCredential if the
-        session has ended or has changed; NotFound if the account is deleted; StorageUnavailable if
-        the database does not answer.
+        session has ended or has changed, or the credentials of the account since the flow began;
+        NotFound if the account is deleted; StorageUnavailable if the database does not answer.
         """
         check_flow(flow, FlowIntent.STEP_UP, person, identity)
         person = checked(person)
@@ -90,6 +90,7 @@ class FederatedStepUp:
             if row is None:
                 raise NotFound
             session = await require_live_session(store, identity)
+            check_unchanged(flow, row.version)
             found = await store.identities.find(person.issuer, person.subject)
             if session is None or found is None or found.user_id != row.user.id:
                 raise LoginFlowInvalid

@@ -5,7 +5,11 @@ process has changed, and `last_used` writes the time of the last use of each ses
 """
 
 from authapi.services.identity_cache.cache import CachedIdentity, IdentityCache
-from authapi.services.identity_cache.invalidation import CacheInvalidation, announce_changes
+from authapi.services.identity_cache.invalidation import (
+    CacheInvalidation,
+    announce_changes,
+    invalidation_of,
+)
 from authapi.services.identity_cache.last_used import LastUsed
 
 __all__ = [
@@ -14,4 +18,5 @@ __all__ = [
     "IdentityCache",
     "LastUsed",
     "announce_changes",
+    "invalidation_of",
 ]

@@ -28,7 +28,7 @@ through the interleavings.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -62,26 +62,14 @@ class _Entry:
     stored_at: float
 
 
-def _ignore(_: object) -> None:
-    return None
-
-
 class IdentityCache:
     """Up to `size` identities, each for `ttl` at most. A size of 0 disables the cache.
 
     `ttl` bounds how long the cache misses a change without a notification, such as a row that an
-    operator edits by hand. `on_invalidate` is called with the users of each invalidation, with
-    `ALL_USERS` for all of them.
+    operator edits by hand.
     """
 
-    def __init__(
-        self,
-        *,
-        size: int,
-        ttl: timedelta,
-        on_invalidate: Callable[[Collection[UUID]], None] = _ignore,
-    ) -> None:
-        self._on_invalidate = on_invalidate
+    def __init__(self, *, size: int, ttl: timedelta) -> None:
         # Ordered by insertion, which is also the order of expiry and of eviction. An LRU order
         # would move an entry at each hit, for little: no entry outlives `ttl` anyway.
         self._entries: dict[bytes, _Entry] = {}
@@ -142,8 +130,6 @@ class IdentityCache:
             self._user_versions[user] = self._version
         if len(self._user_versions) > _MAX_USER_VERSIONS:
             self.clear()
-        else:
-            self._on_invalidate(users)
 
     def has_changed(self, user: UUID, *, since: int) -> bool:
         """Returns whether the user may have changed since the snapshot `since`."""
@@ -162,7 +148,6 @@ class IdentityCache:
         self._flushed_at = self._version
         self._user_versions.clear()
         self._entries.clear()
-        self._on_invalidate((ALL_USERS,))
 
     def _min_version(self, user: UUID) -> int:
         return self._user_versions.get(user, self._flushed_at)

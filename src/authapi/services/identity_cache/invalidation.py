@@ -23,26 +23,28 @@ import itertools
 import logging
 import math
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Protocol
 from uuid import UUID
 
 from authapi.crypto.ids import new_id
 from authapi.errors import StorageUnavailable
-from authapi.services.identity_cache.cache import IdentityCache
 from authapi.services.jobs.periodic_task import PeriodicTask
 from authapi.storage import Database
-from authapi.storage.notifications import Listener, PostgresNotifications
-from authapi.storage.sqlite import SQLiteNotifications
+from authapi.storage.notifications import (
+    ALL_USERS,
+    Listener,
+    OnChange,
+    PostgresNotifications,
+)
+from authapi.storage.sqlite import SQLiteInvalidation, SQLiteNotifications
 
 _log = logging.getLogger(__name__)
 
 _HEARTBEATS_PER_STALENESS = 4
 _HEARTBEAT = "heartbeat"
-_CHECK_INTERVAL = 0.005
-"""Seconds. A check is two system calls, a tenth of the cost of a cache hit under load."""
 
 
 async def announce_changes(database: Database, user_ids: Collection[UUID]) -> None:
@@ -56,22 +58,9 @@ async def announce_changes(database: Database, user_ids: Collection[UUID]) -> No
             store.transaction.changed(*user_ids)
 
 
-class CacheInvalidation(ABC):
+class CacheInvalidation(Protocol):
     """Tells whether the identity cache is current, and invalidates it when it is not."""
 
-    @classmethod
-    def of(
-        cls, database: Database, cache: IdentityCache, max_staleness: timedelta
-    ) -> "CacheInvalidation":
-        """Returns the implementation for the kind of `database`."""
-        notifications = database.notifications
-        if isinstance(notifications, PostgresNotifications):
-            return PostgresInvalidation(notifications, cache, max_staleness.total_seconds())
-        if isinstance(notifications, SQLiteNotifications):
-            return SQLiteInvalidation(notifications, cache)
-        raise TypeError(type(notifications).__name__)
-
-    @abstractmethod
     def is_current(self) -> bool:
         """Whether the cache has seen all changes. Call it before each use of the cache.
 
@@ -81,54 +70,44 @@ class CacheInvalidation(ABC):
     @property
     def lag(self) -> float:
         """Seconds that the last notification took; infinite while the cache is not used."""
-        return 0.0
 
-    @abstractmethod
     async def start(self) -> None:
         """Begins to receive changes."""
 
-    @abstractmethod
     async def stop(self) -> None:
         """Stops receiving changes."""
 
 
-class SQLiteInvalidation(CacheInvalidation):
-    """Reads the change counter of the SQLite file."""
+def invalidation_of(
+    database: Database, on_change: Sequence[OnChange], max_staleness: timedelta
+) -> CacheInvalidation:
+    """Returns the implementation for the kind of `database`.
 
-    def __init__(self, notifications: SQLiteNotifications, cache: IdentityCache) -> None:
-        self._notifications = notifications
-        self._cache = cache
-        self._next_check = 0.0
-
-    def is_current(self) -> bool:
-        at = time.monotonic()
-        if at >= self._next_check:
-            self._next_check = at + _CHECK_INTERVAL
-            if self._notifications.has_new():
-                self._cache.clear()
-        return True
-
-    async def start(self) -> None:
-        self._notifications.close()  # still open if an earlier run ended without `stop`
-        self._notifications.open()
-        self.is_current()  # the first check always reports a change
-
-    async def stop(self) -> None:
-        self._notifications.close()
-        self._cache.clear()
+    All `on_change`, one of which invalidates the cache, are called with the users that another
+    process has changed.
+    """
+    notifications = database.notifications
+    if isinstance(notifications, PostgresNotifications):
+        return PostgresInvalidation(notifications, on_change, max_staleness.total_seconds())
+    if isinstance(notifications, SQLiteNotifications):
+        return SQLiteInvalidation(notifications, on_change)
+    raise TypeError(type(notifications).__name__)
 
 
-class PostgresInvalidation(CacheInvalidation):
+class PostgresInvalidation:
     """Listens for notifications of PostgreSQL in a background task.
 
     `max_staleness`, in seconds, bounds how long the cache may miss a change.
     """
 
     def __init__(
-        self, notifications: PostgresNotifications, cache: IdentityCache, max_staleness: float
+        self,
+        notifications: PostgresNotifications,
+        on_change: Sequence[OnChange],
+        max_staleness: float,
     ) -> None:
         self._notifications = notifications
-        self._cache = cache
+        self._on_change = on_change
         self._max_staleness = max_staleness
         self._heartbeat_interval = max_staleness / _HEARTBEATS_PER_STALENESS
         self._current_until = 0.0
@@ -174,7 +153,7 @@ class PostgresInvalidation(CacheInvalidation):
                 operation_timeout=self._max_staleness
             ) as listener:
                 # Entries read before this connection listened may have missed a notification.
-                self._cache.clear()
+                self._announce((ALL_USERS,))
                 if listener.is_pooled:
                     await self._receive_behind_pooler(listener)
                 else:
@@ -256,6 +235,10 @@ class PostgresInvalidation(CacheInvalidation):
         except ValueError:
             # Any client of the database may send on the channel.
             _log.warning("malformed change notification: identity cache cleared")
-            self._cache.clear()
+            self._announce((ALL_USERS,))
         else:
-            self._cache.invalidate(users)
+            self._announce(users)
+
+    def _announce(self, users: Collection[UUID]) -> None:
+        for on_change in self._on_change:
+            on_change(users)

@@ -19,7 +19,7 @@ from authapi.clock import now
 from authapi.crypto import jwk
 from authapi.crypto.encryption import Cipher, Secrets
 from authapi.domain.events import EventType
-from authapi.domain.factors.values import FACTOR_USE
+from authapi.domain.factors.values import FACTOR_USE, TOTPFactor
 from authapi.domain.identity import Identity
 from authapi.domain.outbox import OUTBOX_USE
 from authapi.domain.signing_key import KeyState, StoredKey
@@ -36,6 +36,8 @@ from authapi.services.revalidation import lock_actor
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.notifications import ALL_USERS
+from authapi.storage.tables.factors.totp_factors import TOTPFactorTable
+from authapi.storage.tables.outbox import OutboxTable
 
 JWKS_MAX_AGE = timedelta(seconds=300)
 """How long a verifier may cache the JWK Set (`max-age`)."""
@@ -214,8 +216,9 @@ class KeyLifecycle:
         new_cipher = Cipher(secret)
         async with self._database.transaction() as store:
             await store.advisory_lock(_LOCK)
-            factors = await self._reencrypt_factors(
-                store, Cipher(secret, use=FACTOR_USE), rest_only=rest_only
+            new_factor_cipher = Cipher(secret, use=FACTOR_USE)
+            factors = await _reencrypt_rows(
+                store.totp_factors, self._factor_cipher, new_factor_cipher, rest_only=rest_only
             )
             count = 0
             for key in await store.signing_keys.all():
@@ -234,42 +237,15 @@ class KeyLifecycle:
             # Record the event before the outbox is encrypted: its webhooks are outbox entries too.
             if count or not rest_only:
                 await self._record(store, EventType.KEYS_REWRAPPED, None)
-            entries = await self._reencrypt_outbox(
-                store, Cipher(secret, use=OUTBOX_USE), rest_only=rest_only
+            new_outbox_cipher = Cipher(secret, use=OUTBOX_USE)
+            entries = await _reencrypt_rows(
+                store.outbox, self._outbox_cipher, new_outbox_cipher, rest_only=rest_only
             )
             if rest_only and count:
                 store.changed.add(ALL_USERS)  # the other processes read the keys again
         if rest_only:
             self._secrets.writes_previous = False
         return _Reencrypted(count, factors, entries)
-
-    async def _reencrypt_factors(self, store: Store, new_cipher: Cipher, *, rest_only: bool) -> int:
-        last, count = None, 0
-        while factors := await store.totp_factors.page(after=last, limit=_PAGE_SIZE):
-            for factor in factors:
-                if rest_only and new_cipher.is_current(factor.secret, context=factor.context):
-                    continue
-                with contextlib.suppress(DecryptionFailed):
-                    plaintext = self._factor_cipher.decrypt(factor.secret, context=factor.context)
-                    encrypted = new_cipher.encrypt(plaintext, context=factor.context)
-                    await store.totp_factors.reencrypt(factor.id, encrypted)
-                    count += 1
-            last = factors[-1].id
-        return count
-
-    async def _reencrypt_outbox(self, store: Store, new_cipher: Cipher, *, rest_only: bool) -> int:
-        last, count = None, 0
-        while entries := await store.outbox.page(after=last, limit=_PAGE_SIZE):
-            for entry in entries:
-                if rest_only and new_cipher.is_current(entry.payload, context=entry.context):
-                    continue
-                with contextlib.suppress(DecryptionFailed):
-                    plaintext = self._outbox_cipher.decrypt(entry.payload, context=entry.context)
-                    encrypted = new_cipher.encrypt(plaintext, context=entry.context)
-                    await store.outbox.reencrypt(entry.id, encrypted)
-                    count += 1
-            last = entries[-1].id
-        return count
 
     async def retire_all(self) -> int:
         """Removes every key, for a secret that is lost. All JWTs end. Returns the number of keys.
@@ -392,3 +368,24 @@ def next_rotation(keys: Sequence[StoredKey], *, every: timedelta) -> datetime | 
 
 def _one(keys: Sequence[StoredKey], state: KeyState) -> StoredKey | None:
     return next((key for key in keys if key.state is state), None)
+
+
+async def _reencrypt_rows(
+    table: TOTPFactorTable | OutboxTable, old: Cipher, new: Cipher, *, rest_only: bool
+) -> int:
+    """Encrypts what `old` decrypts with `new`, in all rows; returns the number of rows.
+
+    With `rest_only`, leaves the rows that `new` has encrypted already.
+    """
+    last, count = None, 0
+    while rows := await table.page(after=last, limit=_PAGE_SIZE):
+        for row in rows:
+            encrypted = row.secret if isinstance(row, TOTPFactor) else row.payload
+            if rest_only and new.is_current(encrypted, context=row.context):
+                continue
+            with contextlib.suppress(DecryptionFailed):
+                plaintext = old.decrypt(encrypted, context=row.context)
+                await table.reencrypt(row.id, new.encrypt(plaintext, context=row.context))
+                count += 1
+        last = rows[-1].id
+    return count

@@ -14,9 +14,9 @@ from authapi.crypto.ids import new_id
 from authapi.crypto.secrets import SecretHash, hash_secret, is_secret, new_secret
 from authapi.domain.events import EventType
 from authapi.domain.factors.authentication_context import MFA
-from authapi.domain.factors.passkeys import Assertion, ChallengePurpose, UsedChallenge
+from authapi.domain.factors.passkeys import Assertion, ChallengePurpose
 from authapi.domain.factors.policy import asks_for_factor
-from authapi.domain.factors.values import FactorMethod, LoginTicket, TicketPurpose
+from authapi.domain.factors.values import FactorMethod, LoginTicket, SingleUse, TicketPurpose
 from authapi.domain.federation.proof import FederatedProof
 from authapi.domain.user import User
 from authapi.errors import (
@@ -28,13 +28,13 @@ from authapi.errors import (
 from authapi.services.audit import Audit
 from authapi.services.factors.proofs import SecondFactorProof, SecondFactorProofs, WrongSecondFactor
 from authapi.services.factors.webauthn.assertions import BoundAssertion, RequestOptions
-from authapi.services.logins.proved import Login, Proved, SecondFactorUse
+from authapi.services.logins.proved import Login, Proved, SecondFactorUse, use_up
 from authapi.services.revalidation import lock_unchanged_user
 from authapi.settings import Settings
 from authapi.storage import Database, Store
 from authapi.storage.database import retry_on_conflict
 
-FinishFederated = Callable[[Store, User, FederatedProof, UsedChallenge | None], Awaitable[None]]
+FinishFederated = Callable[[Store, User, FederatedProof, SingleUse | None], Awaitable[None]]
 """Completes a login at a provider, in the transaction that begins its session; see
 `IdentityLinks.finish`."""
 
@@ -239,12 +239,12 @@ class Logins:
         ticket: LoginTicket,
         secret: SecretHash,
         browser: SecretHash | None,
-        once: UsedChallenge | None,
+        once: SingleUse | None,
     ) -> Sequence[FactorMethod]:
         async with self._database.transaction() as store:
             await lock_unchanged_user(store, ticket.user_id, ticket.credentials_version)
             await store.login_tickets.add(ticket, secret, browser=browser)
-            if once is not None and not await store.used_challenges.add(once):
+            if once is not None and not await use_up(store, once):
                 raise LoginFlowInvalid
             if ticket.purpose is TicketPurpose.ENROL:
                 return self._proofs.enrollable
@@ -341,7 +341,7 @@ class Logins:
         )
 
     async def _finish(
-        self, user: User, proof: FederatedProof, once: UsedChallenge | None, store: Store
+        self, user: User, proof: FederatedProof, once: SingleUse | None, store: Store
     ) -> None:
         await self._finish_federated(store, user, proof, once)
 

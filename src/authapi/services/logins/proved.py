@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from authapi.domain.factors.passkeys import UsedChallenge
+from authapi.clock import now
+from authapi.domain.factors.values import SingleUse, UsedTicket
 from authapi.domain.federation.proof import FederatedProof
 from authapi.domain.user import User
 from authapi.storage import Store
@@ -29,7 +30,7 @@ class Proved:
     """The use of such a factor; None for other factors."""
     federated: FederatedProof | None = None
     """What a provider has proved; None for other factors."""
-    once: UsedChallenge | None = field(default=None, repr=False)
+    once: SingleUse | None = field(default=None, repr=False)
     """What is used up with the session, or with the ticket for a second factor; None if nothing."""
 
 
@@ -71,3 +72,13 @@ class Login:
     """What is used up with the session, such as the second factor; None if nothing."""
     federated: FederatedProof | None = None
     """What a provider has proved; None if the first factor was another one."""
+
+
+async def use_up(store: Store, once: SingleUse) -> bool:
+    """Uses up what a login is used with; False if it was used, or has ended.
+
+    Of several concurrent transactions, one gets True.
+    """
+    if isinstance(once, UsedTicket):
+        return await store.login_tickets.consume(once.id, now=now())
+    return await store.used_challenges.add(once)

@@ -29,7 +29,7 @@ class Ended:
     sessions: int = 0
     """Logins and personal access tokens."""
     one_time_secrets: int = 0
-    """Links in mails, and logins that waited for a second factor."""
+    """Links in mails, and logins that waited for a second factor or the exchange of their code."""
     outbox_entries: int = 0
     """Mails, webhooks and requests that were not delivered yet."""
 

@@ -279,6 +279,7 @@ class Sessions:
             await store.users.lock(identity.user.id)
             await require_live_session(store, identity)
             count = await store.sessions.end_all(identity.user.id, keep=keep, logins_only=True)
+            await store.login_tickets.end_all(identity.user.id)
             await self._record_ends(store, identity.user.id, count)
             return count
 
@@ -288,6 +289,7 @@ class Sessions:
         async with self._database.transaction() as store:
             await store.users.lock(user_id)
             count = await store.sessions.end_all(user_id)
+            await store.login_tickets.end_all(user_id)
             await self._record_ends(store, user_id, count)
             return count
 

@@ -1,7 +1,7 @@
 """Tells open connections that the session behind them has ended.
 
-`SessionWatch` has all open connections of one application. It learns of changes from the identity
-cache (`changed`): a change by this process at once, one by another process by its notification. One
+`SessionWatch` has all open connections of one application. It is told of changes (`changed`) with
+the identity cache: of one by this process at once, of one by another by its notification. One
 background task then checks all affected connections together. One timer ends the connections whose
 credential expires. While connections are open, it also asks the invalidation of the cache every
 `interval` whether it is current, which costs no query. All connections are checked every `max_age`,

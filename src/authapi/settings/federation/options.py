@@ -22,7 +22,7 @@ TITLES: Mapping[str, str] = {
 }
 """The names of the built-in providers for people."""
 _PROVIDER_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_RESERVED_NAMES = frozenset({"exchange"})
+_RESERVED_NAMES = frozenset({"address", "exchange"})
 """Names that are a path of their own below `/login/with/`."""
 _MAX_TITLE = 60
 

@@ -54,7 +54,7 @@ def _check_names(value: _Options) -> _Options:
         if ":" not in name and not is_provider_name(name):
             raise ValueError(
                 "the name of a provider is lower-case letters, digits and single hyphens, "
-                f"{MAX_PROVIDER_NAME} characters at most, not exchange, or module:Class"
+                f"{MAX_PROVIDER_NAME} characters at most, not address or exchange, or module:Class"
             )
     return value
 

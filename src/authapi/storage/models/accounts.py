@@ -1,6 +1,6 @@
-"""The table of accounts, and its columns for the ORM of an application.
+"""The table of accounts, the columns that refer to it, and those for the ORM of an application.
 
-Both change with every column. Each change of the table needs a migration.
+Table and ORM change with every column. Each change of the table needs a migration.
 """
 
 from datetime import datetime
@@ -54,6 +54,23 @@ def users_table(names: TableNames, metadata: sa.MetaData) -> sa.Table:
         sa.Index(None, "webauthn_handle", unique=True),
         # For the paginated list of accounts.
         sa.Index(None, "created_at", "id"),
+    )
+
+
+def user_id(
+    users: sa.Table, *, nullable: bool = False, index: bool = True, primary_key: bool = False
+) -> sa.Column[UUID]:
+    """Returns the column of another table for the account that its rows belong to.
+
+    The rows are deleted with the account. Without `index`, the primary key must begin with it.
+    """
+    return sa.Column(
+        "user_id",
+        sa.Uuid,
+        sa.ForeignKey(users.c.id, ondelete="CASCADE"),
+        nullable=nullable,
+        index=index,
+        primary_key=primary_key,
     )
 
 

@@ -1,10 +1,9 @@
 """The tables of second factors, of logins that wait for one, and of identities at providers."""
 
-from uuid import UUID
-
 import sqlalchemy as sa
 
 from authapi.storage.column_types import SecretHashType, UTCDateTime
+from authapi.storage.models.accounts import user_id
 from authapi.storage.names import TableNames
 
 
@@ -14,13 +13,7 @@ def identity_table(names: TableNames, metadata: sa.MetaData, users: sa.Table) ->
         names.table("identities"),
         metadata,
         sa.Column("id", sa.Uuid, primary_key=True),
-        sa.Column(
-            "user_id",
-            sa.Uuid,
-            sa.ForeignKey(users.c.id, ondelete="CASCADE"),
-            nullable=False,
-            index=True,
-        ),
+        user_id(users),
         sa.Column("provider", sa.String(40), nullable=False),
         # Both together identify a person. The unique constraint decides which account has them.
         sa.Column("issuer", sa.String(255), nullable=False),
@@ -39,19 +32,12 @@ def identity_table(names: TableNames, metadata: sa.MetaData, users: sa.Table) ->
 
 def factor_tables(names: TableNames, metadata: sa.MetaData, users: sa.Table) -> dict[str, sa.Table]:
     """Returns the tables of second factors, and of logins that wait for one."""
-
-    def user_id(*, index: bool = False, primary_key: bool = False) -> sa.Column[UUID]:
-        reference = sa.ForeignKey(users.c.id, ondelete="CASCADE")
-        return sa.Column(
-            "user_id", sa.Uuid, reference, nullable=False, index=index, primary_key=primary_key
-        )
-
     # A login whose first factor was proved, and whose second one is due. It is never a session.
     login_tickets = sa.Table(
         names.table("login_tickets"),
         metadata,
         sa.Column("id", sa.Uuid, primary_key=True),
-        user_id(index=True),
+        user_id(users),
         sa.Column("secret_hash", SecretHashType, nullable=False, unique=True),
         sa.Column("purpose", sa.String(13), nullable=False),
         # What the login asked for.
@@ -77,7 +63,7 @@ def factor_tables(names: TableNames, metadata: sa.MetaData, users: sa.Table) -> 
         names.table("totp_factors"),
         metadata,
         sa.Column("id", sa.Uuid, primary_key=True),
-        user_id(index=True),
+        user_id(users),
         # Encrypted under the configured secret.
         sa.Column("secret", sa.LargeBinary, nullable=False),
         # The time step of the last accepted code. A step is accepted once, in increasing order.
@@ -108,7 +94,7 @@ def factor_tables(names: TableNames, metadata: sa.MetaData, users: sa.Table) -> 
     recovery_codes = sa.Table(
         names.table("recovery_codes"),
         metadata,
-        user_id(primary_key=True),
+        user_id(users, index=False, primary_key=True),
         sa.Column("code_hash", SecretHashType, primary_key=True),
         sa.Column("created_at", UTCDateTime, nullable=False),
         # Null until the code is used.
@@ -118,7 +104,7 @@ def factor_tables(names: TableNames, metadata: sa.MetaData, users: sa.Table) -> 
         names.table("passkeys"),
         metadata,
         sa.Column("id", sa.Uuid, primary_key=True),
-        user_id(index=True),
+        user_id(users),
         sa.Column("credential_id", sa.LargeBinary(1023), nullable=False),
         # The SHA-256 of `credential_id`, which is too long for an index. It decides which account
         # has the passkey.

@@ -6,7 +6,7 @@ from functools import cache
 import sqlalchemy as sa
 
 from authapi.storage.column_types import SecretHashType, UTCDateTime
-from authapi.storage.models.accounts import users_table
+from authapi.storage.models.accounts import user_id, users_table
 from authapi.storage.models.credentials import factor_tables, identity_table
 from authapi.storage.names import TableNames
 
@@ -71,13 +71,7 @@ def tables_of(names: TableNames) -> Tables:
         names.table("sessions"),
         metadata,
         sa.Column("id", sa.Uuid, primary_key=True),
-        sa.Column(
-            "user_id",
-            sa.Uuid,
-            sa.ForeignKey(users.c.id, ondelete="CASCADE"),
-            nullable=False,
-            index=True,
-        ),
+        user_id(users),
         sa.Column("kind", sa.String(16), nullable=False),
         # Null if the credential is signed and contains the id of the session, as a JWT does.
         sa.Column("secret_hash", SecretHashType, unique=True),
@@ -172,13 +166,7 @@ def tables_of(names: TableNames) -> Tables:
         names.table("email_tokens"),
         metadata,
         sa.Column("id", sa.Uuid, primary_key=True),
-        sa.Column(
-            "user_id",
-            sa.Uuid,
-            sa.ForeignKey(users.c.id, ondelete="CASCADE"),
-            nullable=False,
-            index=True,
-        ),
+        user_id(users),
         sa.Column("purpose", sa.String(20), nullable=False),
         sa.Column("secret_hash", SecretHashType, nullable=False, unique=True),
         # The address, in the canonical form and as the user entered it.
@@ -197,7 +185,7 @@ def tables_of(names: TableNames) -> Tables:
         sa.Column("kind", sa.String(20), nullable=False),
         sa.Column("purpose", sa.String(40), nullable=False),
         # An entry that concerns an account is deleted with it.
-        sa.Column("user_id", sa.Uuid, sa.ForeignKey(users.c.id, ondelete="CASCADE"), index=True),
+        user_id(users, nullable=True),
         # Encrypted, because it contains addresses, and secrets that are not stored elsewhere.
         sa.Column("payload", sa.LargeBinary, nullable=False),
         sa.Column("created_at", UTCDateTime, nullable=False),

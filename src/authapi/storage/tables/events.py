@@ -160,6 +160,20 @@ class EventTable:
         found: datetime | None = (await self._connection.execute(statement)).scalar_one()
         return found
 
+    async def ends_of_all(self, *, since: UUID) -> Sequence[datetime]:
+        """Returns the times before which `sessions end --all` has ended everything.
+
+        Considers the runs since the id `since`. One statement, by an index.
+        """
+        statement = sa.select(self._events.c.at, self._events.c.detail).where(
+            self._events.c.user_id.is_(None),
+            self._events.c.type == EventType.ALL_SESSIONS_ENDED,
+            self._events.c.id >= since,
+        )
+        rows = (await self._connection.execute(statement)).all()
+        ends = [(at, detail.get("before")) for at, detail in rows]
+        return [at if text is None else min(at, datetime.fromisoformat(text)) for at, text in ends]
+
     async def find_user_agents(
         self, user_id: UUID, *, network: str, since: UUID, limit: int
     ) -> Collection[str | None]:

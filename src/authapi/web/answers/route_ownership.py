@@ -9,6 +9,9 @@ from starlette.types import Scope
 
 ROUTES: Final = f"{__package__.rpartition('.')[0]}.routes."
 """The prefix of the names of modules with routes of authapi."""
+WITH_PROVIDERS: Final = "/login/with/"
+"""The beginning of the paths of visits to providers, below the prefix of authapi. Their GET routes
+begin and complete logins, so HEAD, which must have no effect, is refused."""
 
 
 def is_own_route(scope: Scope, package: str = ROUTES) -> bool:
@@ -29,6 +32,11 @@ def is_own_route(scope: Scope, package: str = ROUTES) -> bool:
     return first_with_path is None or is_defined_in(package, first_with_path)
 
 
+def allows_head(scope: Scope, prefix: str) -> bool:
+    """Whether HEAD is answered like GET at the path of a request; `prefix` is that of authapi."""
+    return not (path_below(prefix, get_route_path(scope)) or "").startswith(WITH_PROVIDERS)
+
+
 def path_below(prefix: str, path: str) -> str | None:
     """Returns `path` without `prefix`, the path of authapi; None if it is not below it."""
     if not prefix:
@@ -42,10 +50,10 @@ def is_defined_in(package: str, route: RouteContext) -> bool:
     return str(getattr(endpoint, "__module__", None)).startswith(package)
 
 
-def allowed_methods(request: HTTPConnection) -> str:
+def allowed_methods(request: HTTPConnection, prefix: str) -> str:
     """Returns the methods of all routes with this path, for `Allow`.
 
-    Starlette's own 405 response has the methods of one route only.
+    `prefix` is the path of authapi. Starlette's own 405 response has the methods of one route only.
     """
     path = get_route_path(request.scope)
     methods: set[str] = set()
@@ -53,6 +61,6 @@ def allowed_methods(request: HTTPConnection) -> str:
         pattern = getattr(route, "path_regex", None)
         if route.methods and pattern is not None and pattern.match(path):
             methods |= route.methods
-    if "GET" in methods:
+    if "GET" in methods and allows_head(request.scope, prefix):
         methods.add("HEAD")
     return ", ".join(sorted(methods))

@@ -63,23 +63,42 @@ def refused(request: Request, flow: Flow, error: AuthAPIError) -> Response:
 
     It leads to a page of ours, or to the page of the application with the code of the error. What
     the provider has said is in neither. Raises `error` if there is no page.
+
+    A login that lacks an address goes on with a cookie, or, if its page is at another origin and
+    its strategy has no cookies, with a code that the page exchanges for the ticket.
     """
     code = getattr(error, "code", "internal_error")
     is_step = isinstance(error, _STEPS)
     is_own = flow.continue_to is None or flow.continue_to.startswith("/")
     if (is_own or is_step) and has_pages(request) and accepts_html(request.scope):
         response = lead(_page_for(request, flow, error, code))
-    elif flow.continue_to is not None:
-        response = lead(_with_fragment(flow.continue_to, error=code))
+        if isinstance(error, EmailNeeded):
+            error = _kept(request, error)
+    elif isinstance(error, EmailNeeded) and not _uses_cookies(request, flow):
+        codes = context_of(request).runtime.services.federation.codes
+        response = lead_with_code(flow.continue_to, codes.issue_for_address(error).text)
     else:
-        raise error
-    if isinstance(error, EmailNeeded):
-        _add(response, keep_ticket(request, error))
-    elif isinstance(error, SecondFactorRequired | EnrolmentRequired):
+        if isinstance(error, EmailNeeded):
+            error = _kept(request, error)
+        if flow.continue_to is None:
+            raise error
+        response = lead(_with_fragment(flow.continue_to, error=code))
+    if isinstance(error, SecondFactorRequired | EnrolmentRequired | EmailNeeded):
         _add(response, error.headers)
     if code not in _KEPT_FLOW:
         _add(response, discard_flow(request, flow))
     return response
+
+
+def _kept(request: Request, needed: EmailNeeded) -> EmailNeeded:
+    """Returns the refusal of a browser that gets a cookie in place of the ticket."""
+    headers = keep_ticket(request, needed)
+    return EmailNeeded(ticket=None, expires_at=needed.expires_at, headers=headers)
+
+
+def _uses_cookies(request: Request, flow: Flow) -> bool:
+    issuer = context_of(request).runtime.registry.issuers.get(flow.strategy)
+    return issuer is not None and issuer.ambient
 
 
 def _add(response: Response, headers: Iterable[tuple[str, str]]) -> None:

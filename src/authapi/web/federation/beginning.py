@@ -59,12 +59,14 @@ async def begin(
 ) -> tuple[str, Headers]:
     """Returns the address at the provider, and the headers that keep the flow in the browser.
 
-    Raises ProviderUnknown, ProviderUnavailable and TooManyAttempts.
+    Raises ProviderUnknown, ProviderUnavailable, TooManyAttempts, and InvalidInput if `continue` is
+    too long for a cookie.
     """
     runtime = context_of(request).runtime
     upstream = upstream_of(runtime, start.provider)
     await runtime.services.rate_limits.consume_visit(current_client())
     flow = new_flow(start)
+    headers = keep_flow(request, flow)
     uri = runtime.upstreams.redirect_uri(upstream.name)
     try:
         url = await upstream.authorization_url(flow, redirect_uri=uri, hint=hint)
@@ -72,7 +74,7 @@ async def begin(
         count(runtime, upstream.name, getattr(error, "code", "other"))
         raise
     count(runtime, upstream.name, "started")
-    return url, keep_flow(request, flow)
+    return url, headers
 
 
 def count(runtime: Runtime, provider: str, outcome: str) -> None:

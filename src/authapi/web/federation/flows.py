@@ -19,7 +19,7 @@ from authapi.crypto import base64url
 from authapi.crypto.encryption import Cipher
 from authapi.crypto.secrets import is_secret, new_secret
 from authapi.domain.federation.flow import Flow, FlowIntent
-from authapi.errors import DecryptionFailed, LoginFlowInvalid
+from authapi.errors import DecryptionFailed, InputError, InvalidInput, LoginFlowInvalid
 from authapi.strategies.session import cookie_name, set_cookie
 from authapi.web.context import context_of
 
@@ -29,8 +29,13 @@ LIFETIME = timedelta(minutes=10)
 """How long a visit to a provider may take."""
 MAX_FLOWS = 5
 """How many flows one browser keeps. The oldest goes."""
-MAX_BYTES = 6000
-"""How many bytes the flows of one browser have together: proxies limit the header of cookies."""
+MAX_COOKIE = 3298
+"""Bytes of the cookie of a flow, with its name: browsers drop one with more than 4096."""
+MAX_BYTES = 2 * (MAX_COOKIE + 2)
+"""How many bytes the flows of one browser have together: two of them always fit."""
+MAX_HEADER = 8000
+"""How many bytes all cookies of a browser have together, as far as flows can help it. Proxies
+refuse a request whose header of cookies is longer than 8 KiB."""
 
 _NAME = "authapi-flow-"
 _NAMED_BY = 8
@@ -55,6 +60,7 @@ class FlowStart:
     continue_to: str | None = None
     user_id: UUID | None = None
     session_id: UUID | None = None
+    credentials_version: int | None = None
 
 
 def new_flow(start: FlowStart) -> Flow:
@@ -73,15 +79,22 @@ def new_flow(start: FlowStart) -> Flow:
         continue_to=start.continue_to,
         user_id=start.user_id,
         session_id=start.session_id,
+        credentials_version=start.credentials_version,
     )
 
 
 def keep_flow(connection: HTTPConnection, flow: Flow) -> Headers:
-    """Returns the headers that keep `flow`, and delete what the browser need not keep."""
+    """Returns the headers that keep `flow`, and delete what the browser need not keep.
+
+    Raises InvalidInput if `continue_to` is too long for a cookie.
+    """
     name, secure = _name(connection, flow.state), _is_secure(connection)
     value = base64url.encode(_cipher(connection).encrypt(_serialize(flow), context=name))
+    size = len(f"{name}={value}")
+    if size > MAX_COOKIE:
+        raise InvalidInput(InputError(("body", "continue"), "string_too_long", "is too long"))
     header = ("set-cookie", set_cookie(name, value, secure=secure, max_age=LIFETIME))
-    return (header, *_discards(connection, len(name) + len(value)))
+    return (header, *_discards(connection, size))
 
 
 def kept_flow(connection: HTTPConnection, state: str) -> Flow:
@@ -98,6 +111,12 @@ def kept_flow(connection: HTTPConnection, state: str) -> Flow:
     if flow is None or flow.state != state:
         raise LoginFlowInvalid
     return flow
+
+
+def has_flow(connection: HTTPConnection, provider: str) -> bool:
+    """Whether a flow at this provider is under way in this browser."""
+    flows = (_open(connection, name, value) for name, value in _cookies(connection))
+    return any(flow is not None and flow.provider == provider for flow in flows)
 
 
 def discard_flow(connection: HTTPConnection, flow: Flow) -> Headers:
@@ -157,20 +176,25 @@ def _cookies(connection: HTTPConnection) -> Iterator[tuple[str, str]]:
                 yield name, value
 
 
+def _size_of_cookies(connection: HTTPConnection) -> int:
+    return sum(len(value) for name, value in connection.scope["headers"] if name == b"cookie")
+
+
 def _discards(connection: HTTPConnection, added: int) -> Headers:
     """Returns the headers that delete flows which are over, and the oldest if there are many."""
     valid = list[tuple[datetime, str, int]]()
-    deleted = set[str]()
+    deleted, others = set[str](), _size_of_cookies(connection)
     for name, value in _cookies(connection):
-        flow = _open(connection, name, value)
+        flow, length = _open(connection, name, value), len(f"{name}={value}; ")
+        others -= length
         if flow is None:
             deleted.add(name)
         else:
-            valid.append((flow.began_at, name, len(name) + len(value)))
-    size, number = added, 1
+            valid.append((flow.began_at, name, length))
+    size, number, room = added + len("; "), 1, min(MAX_BYTES, MAX_HEADER - others)
     for _, name, length in sorted(valid, reverse=True):
         size, number = size + length, number + 1
-        if number > MAX_FLOWS or size > MAX_BYTES:
+        if number > MAX_FLOWS or size > room:
             deleted.add(name)
     return tuple(_deletion(connection, name) for name in sorted(deleted))
 
@@ -204,6 +228,8 @@ def _serialize(flow: Flow) -> bytes:
             flow.remember,
             flow.continue_to,
             *(None if it is None else str(it) for it in ids),
+            # Last, and not for logins: processes of the release before read these.
+            *(() if flow.credentials_version is None else (flow.credentials_version,)),
         ],
         separators=(",", ":"),
     ).encode()
@@ -211,13 +237,13 @@ def _serialize(flow: Flow) -> bytes:
 
 def _parse(values: list[object]) -> Flow:
     """Returns the flow of sealed values. Raises ValueError for those of another version."""
-    if len(values) != len(_MEMBERS):
+    if len(values) not in {len(_MEMBERS) - 1, len(_MEMBERS)}:
         raise ValueError("a flow of another version")
-    found: Mapping[str, object] = dict(zip(_MEMBERS, values, strict=True))
+    found: Mapping[str, object] = dict(zip(_MEMBERS, [*values, None], strict=False))
     times = {name: _time(found[name]) for name in ("began_at", "expires_at")}
     ids = {name: _uuid(found[name]) for name in ("user_id", "session_id")}
     texts = {name: str(found[name]) for name in _TEXTS}
-    continue_to = found["continue_to"]
+    continue_to, version = found["continue_to"], found["credentials_version"]
     return Flow(
         provider=texts["provider"],
         state=texts["state"],
@@ -231,13 +257,14 @@ def _parse(values: list[object]) -> Flow:
         continue_to=None if continue_to is None else str(continue_to),
         user_id=ids["user_id"],
         session_id=ids["session_id"],
+        credentials_version=version if isinstance(version, int) else None,
     )
 
 
 _TEXTS = ("provider", "state", "nonce", "verifier", "intent", "strategy")
 _MEMBERS = (
     *("provider", "state", "nonce", "verifier", "intent", "began_at", "expires_at"),
-    *("strategy", "remember", "continue_to", "user_id", "session_id"),
+    *("strategy", "remember", "continue_to", "user_id", "session_id", "credentials_version"),
 )
 
 

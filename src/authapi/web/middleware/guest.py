@@ -14,12 +14,19 @@ from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import RequestIds
-from authapi.domain.client import Client, Peer, on_behalf_of, reset_client, set_client
+from authapi.domain.client import (
+    Client,
+    Peer,
+    on_behalf_of,
+    read_client,
+    reset_client,
+    set_client,
+)
 from authapi.errors import NotFound
 from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.answers.private_responses import with_headers_of_gate
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime, Visit, VisitByWebSocket
-from authapi.web.middleware.client import read_client, trusted_networks
+from authapi.web.middleware.client import log_malformed_address, trusted_networks
 from authapi.web.middleware.cors import without_cors_headers
 from authapi.web.middleware.header_inspection import HeaderInspection, UpgradeProtection
 from authapi.web.middleware.own_paths import OwnPaths, paths_of_app
@@ -148,7 +155,13 @@ class GuestMiddleware:
         self, headers: Iterable[tuple[bytes, bytes]], peer: Peer | None, *, request_id: str
     ) -> Client:
         """Returns the client of a request."""
-        return read_client(headers, peer, trusted=self._trusted, request_id=request_id)
+        return read_client(
+            headers,
+            peer,
+            trusted=self._trusted,
+            request_id=request_id,
+            on_malformed=log_malformed_address,
+        )
 
 
 def _with_headers_of_gates(visit: Visit, send: Send) -> Send:

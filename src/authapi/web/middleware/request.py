@@ -16,14 +16,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authapi.crypto.ids import RequestIds
-from authapi.domain.client import on_behalf_of
+from authapi.domain.client import on_behalf_of, read_client
 from authapi.errors import NotFound, Refusal
 from authapi.late_imports import import_in_thread
 from authapi.web.answers.open_socket import OpenSocket
 from authapi.web.answers.private_responses import add_cookie_removal
+from authapi.web.answers.route_ownership import allows_head
 from authapi.web.answers.websocket_messages import POLICY_VIOLATION, can_send_response, has_route
 from authapi.web.context import SCOPE_KEY, RequestContext, Runtime
-from authapi.web.middleware.client import read_client, trusted_networks
+from authapi.web.middleware.client import log_malformed_address, trusted_networks
 from authapi.web.middleware.dispatch import Shortcut
 from authapi.web.middleware.header_inspection import HeaderInspection
 from authapi.web.middleware.public_documents import (
@@ -53,8 +54,9 @@ class RequestMiddleware:
     """Wraps an application in which `runtime` is installed.
 
     It assigns a request id and a `RequestContext`, and refuses headers that are too large or
-    ambiguous before other code reads them. It answers HEAD like GET without the body, adds the
-    security headers to every response, and turns unhandled exceptions into a 500 response.
+    ambiguous before other code reads them. It answers HEAD like GET without the body, unless GET
+    has an effect, adds the security headers to every response, and turns unhandled exceptions into
+    a 500 response.
 
     `own_paths` match the paths of authapi's own routes. `find_shortcut` returns what answers some
     requests in place of the application, given the layers inside of this one (`dispatch`).
@@ -102,6 +104,7 @@ class RequestMiddleware:
             scope.get("client"),
             trusted=self._trusted,
             request_id=context.request_id,
+            on_malformed=log_malformed_address,
         )
         # It does not refer to the scope: timers of a server keep the context variables of a request
         # beyond its end.
@@ -120,7 +123,7 @@ class RequestMiddleware:
             await import_in_thread(*LIBRARIES)
             self._lacks_pages = False
         is_head = scope["method"] == "HEAD"
-        if is_head:
+        if is_head and allows_head(scope, self._runtime.settings.prefix):
             # A copy: the server reads its own scope to know that the response has no body.
             scope = {**scope, "method": "GET"}
         started = False
@@ -244,7 +247,12 @@ class RequestMiddleware:
             SCOPE_KEY: context,
         }
         client = partial(
-            read_client, (), scope["client"], trusted=(), request_id=context.request_id
+            read_client,
+            (),
+            scope["client"],
+            trusted=(),
+            request_id=context.request_id,
+            on_malformed=log_malformed_address,
         )
         with on_behalf_of(client):
             response = error_document(refusal, scope)

@@ -7,13 +7,13 @@ from starlette._utils import get_route_path
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from authapi.web.answers.route_ownership import path_below
+from authapi.web.answers.route_ownership import WITH_PROVIDERS, path_below
 from authapi.web.context import context_of
 from authapi.web.pages.next import safe_next
 
 PREFIX = "/account"
 """The path of the pages for all people, below the prefix of authapi."""
-CALLBACKS = "/login/with/"
+CALLBACKS = WITH_PROVIDERS
 """The beginning of the paths to which providers lead back, below the prefix of authapi."""
 CONSOLE = "/console"
 """The path of the pages for superusers."""

@@ -25,7 +25,8 @@ from authapi.web.routes.admin import stats as admin_stats
 from authapi.web.routes.admin import users as admin_users
 from authapi.web.routes.factors import changes, passkeys
 from authapi.web.routes.factors import well_known as factor_pages
-from authapi.web.routes.federation import callback, exchange, identities, link, start
+from authapi.web.routes.federation import address as given_address
+from authapi.web.routes.federation import callback, exchange, identities, link, start, step_up
 from authapi.web.routes.login import enrolment, passkey, password, second_factor
 from authapi.web.routes.oauth import grants, introspection, revocation, well_known
 from authapi.web.routes.pages import enrolment as enrolment_page
@@ -107,9 +108,15 @@ UNITS: Mapping[str, APIRouter] = {
         console_entry.router,
     ),
     "login": _joined(password.router, second_factor.router, enrolment.router, passkey.router),
-    # The path of an exchange is also that of a provider of this name.
+    # The first paths are also those of providers with these names.
     "federation": _joined(
-        exchange.router, start.router, callback.router, identities.router, link.router
+        exchange.router,
+        given_address.router,
+        start.router,
+        callback.router,
+        identities.router,
+        link.router,
+        step_up.router,
     ),
     "grants": grants.router,
     "revocation": revocation.router,

@@ -18,6 +18,7 @@ from tests.web.federation.visits import (
     Visitor,
     person,
     settings_with_providers,
+    state_of,
     visiting,
 )
 
@@ -429,3 +430,92 @@ async def test_an_answer_that_fails_a_check_is_an_event(visitor: Visitor) -> Non
     # The check is in the log only.
     assert event.detail == {"provider": "acme", "reason": "provider_answer_refused"}
     assert (event.outcome, event.strategy, event.user_id) == ("refused", "session", None)
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "status"),
+    [
+        ("access_denied", "provider-refused", 403),
+        ("temporarily_unavailable", "provider-unavailable", 503),
+    ],
+)
+async def test_an_error_without_a_state_ends_no_login(
+    visitor: Visitor, said: str, outcome: str, status: int
+) -> None:
+    """Some providers send none. It is told, and proves nothing, so the login goes on."""
+    state = await visitor.start(**{"continue": "/home"})
+    answer = await visitor.come_back("", code="", error=said, error_description="Ünser Text")
+    assert answer.headers["location"] == f"{SIGN_IN}?done={outcome}"
+    assert "set-cookie" not in answer.headers
+    script = await visitor.api.get(
+        "/login/with/acme/callback",
+        params={"error": said},
+        headers={"accept": "application/json"},
+    )
+    assert problem_of(script) == (status, outcome.replace("-", "_"))
+    assert ("retry-after" in script.headers) is (status == 503)
+    assert not visitor.acme.callbacks
+    assert (await visitor.come_back(state, person())).headers["location"] == "/home"
+
+
+async def test_an_error_without_a_state_is_of_a_login_that_was_begun_here(
+    visitor: Visitor,
+) -> None:
+    refused = {"location": f"{SIGN_IN}?done=login-flow-invalid"}
+    for begun, state in (("", ""), ("other", ""), ("acme", "a" * 43)):
+        if begun:
+            await visitor.start(begun)
+        answer = await visitor.come_back(state, code="", error="access_denied")
+        assert answer.headers["location"] == refused["location"]
+    # Neither does a code without a state.
+    answer = await visitor.come_back("", person())
+    assert answer.headers["location"] == refused["location"]
+
+
+async def test_head_has_no_effect(visitor: Visitor) -> None:
+    state = await visitor.start(**{"continue": "/home"})
+    visitor.acme.codes["a-code"] = person()
+    query = {"state": state, "code": "a-code"}
+    for path in ("/login/with/acme/callback", "/login/with/acme", "/login/with/exchange"):
+        answer = await visitor.api.head(path, params=query, headers=NAVIGATION)
+        assert (answer.status_code, answer.content) == (405, b"")
+        assert "HEAD" not in answer.headers["allow"]
+        assert "GET" in answer.headers["allow"]
+        assert "set-cookie" not in answer.headers
+    assert len(visitor.acme.started) == 1
+    assert not visitor.acme.callbacks
+    listed = await visitor.api.head("/login/with")
+    assert (listed.status_code, listed.content) == (200, b"")
+    answer = await visitor.come_back(state, person())
+    assert answer.headers["location"] == "/home"
+
+
+async def test_the_event_of_a_refusal_names_the_account(visitor: Visitor) -> None:
+    owner = await visitor.api.create_user("person1@example.com")
+    wanted = EventFilter(type=EventType.FEDERATED_LOGIN_REFUSED)
+    await visitor.log_in(person())
+    [event] = await visitor.api.services.audit.search(wanted)
+    assert (event.user_id, event.detail["reason"]) == (owner.id, "link_required")
+    linked = person("2", email="else@example.com")
+    await visitor.log_in(linked)
+    account = await visitor.account()
+    async with visitor.api.services.database.transaction() as store:
+        await store.users.lock(account.id)
+        await store.users.set_active(account.id, False, at=now())
+    await visitor.log_in(linked)
+    [event, _] = await visitor.api.services.audit.search(wanted)
+    assert (event.user_id, event.detail["reason"]) == (account.id, "invalid_credentials")
+
+
+async def test_the_event_of_a_refused_link_names_the_account(visitor: Visitor) -> None:
+    await visitor.log_in(person())
+    owner = await visitor.api.create_user("owner@example.com")
+    await visitor.api.login(owner)
+    begun = await visitor.api.post("/me/identities/acme", json={})
+    await visitor.come_back(state_of(begun.json()["url"]), person())
+    wanted = EventFilter(type=EventType.FEDERATED_LOGIN_REFUSED)
+    [event] = await visitor.api.services.audit.search(wanted)
+    assert (event.user_id, event.detail) == (
+        owner.id,
+        {"provider": "acme", "reason": "identity_taken"},
+    )

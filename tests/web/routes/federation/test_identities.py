@@ -12,7 +12,8 @@ from authapi.domain.federation.flow import FlowIntent
 from authapi.domain.user import User
 from authapi.testing import Client, client
 from tests.clocks import travel_to
-from tests.services.federated_people import a_flow, a_person, caller_of
+from tests.conftest import SettingsFactory
+from tests.services.federated_people import a_flow, a_link, a_person, caller_of
 from tests.web.federation.visits import settings_with_providers
 from tests.web.logins import Headers, sign_in
 from tests.web.responses import problem
@@ -101,3 +102,30 @@ async def test_administration_is_for_superusers(api: Client, alice: User, header
     problem(await api.delete(own, headers=admin), 403, "own_account")
     with travel_to(now() + timedelta(minutes=20)):
         problem(await api.get(path, headers=admin), 401, "stale_authentication")
+
+
+async def test_without_providers_superusers_still_see_what_accounts_have(
+    database_url: str, make_settings: SettingsFactory
+) -> None:
+    async with client(create_app(make_settings(database_url=database_url))) as api:
+        user = await api.create_user("alice@example.com")
+        linked = a_link(user.id)
+        async with api.services.database.transaction() as store:
+            await store.users.lock(user.id)
+            await store.identities.add(linked, auth_context=None)
+        document = (await api.get("/openapi.json")).json()["paths"]
+        assert {path for path in document if "identities" in path} == {
+            "/admin/users/{user_id}/identities",
+            "/admin/users/{user_id}/identities/{identity_id}",
+        }
+        assert not [path for path in document if "/with" in path]
+        own = await sign_in(api.services, user)
+        assert (await api.get(PATH, headers=own)).status_code == 404
+        exported = (await api.get("/me/export", headers=own)).json()
+        assert [it["id"] for it in exported["identities"]] == [str(linked.id)]
+        root = await sign_in(api.services, await api.create_user(is_superuser=True))
+        path = f"/admin/users/{user.id}/identities"
+        [found] = (await api.get(path, headers=root)).json()
+        assert found["id"] == str(linked.id)
+        assert (await api.delete(f"{path}/{linked.id}", headers=root)).status_code == 204
+        assert (await api.get(path, headers=root)).json() == []

@@ -168,6 +168,7 @@ async def test_an_unknown_provider_is_refused(visitor: Visitor) -> None:
         ({"remember": "yes"}, "remember"),
         ({"hint": "no address"}, "hint"),
         ({"continue": "/" + "a" * 2000}, "continue"),
+        ({"continue": "/" + '"' * 1999}, "continue"),  # longer as a cookie
         ({"strategy": "token"}, "continue"),
         ({"next": "/"}, "?"),
         ([], "body"),

@@ -11,6 +11,8 @@ from authapi.domain.federation.flow import Callback, Flow, FlowIntent
 from authapi.domain.federation.person import Person
 from authapi.domain.identity import Identity
 from authapi.errors import (
+    IdentityTaken,
+    InactiveAccount,
     InvalidCredential,
     LoginFlowInvalid,
     ProviderAnswerRefused,
@@ -34,7 +36,7 @@ from authapi.web.federation.arrival import (
     refused,
 )
 from authapi.web.federation.beginning import count, upstream_of
-from authapi.web.federation.flows import kept_flow, open_user, seal_user
+from authapi.web.federation.flows import has_flow, kept_flow, open_user, seal_user
 from authapi.web.middleware.link_secrets import callback_parameters
 from authapi.web.pages import addresses
 from authapi.web.pages.error_pages import accepts_html
@@ -79,16 +81,18 @@ async def come_back(provider: str, request: Request) -> Response:
         raise WrongDestination  # in a frame, a visitor would not see whose page it is
     runtime = context_of(request).runtime
     upstream = upstream_of(runtime, provider)
+    found: Mapping[str, str] = {}
     try:
         found = _parameters(request)
         flow = kept_flow(request, found.get("state", ""))
         if flow.provider != upstream.name:
             raise LoginFlowInvalid
-    except LoginFlowInvalid as error:
+    except LoginFlowInvalid as invalid:
+        error = _without_state(request, upstream.name, found) or invalid
         count(runtime, upstream.name, error.code)
         if has_pages(request) and accepts_html(request.scope):
             return lead(addresses.page(request, "sign-in", done=outcome_of(error.code)))
-        raise
+        raise error from None
     try:
         response = await _come_back(request, flow, found)
     except (Refusal, Unavailable) as error:
@@ -109,7 +113,7 @@ async def _come_back(request: Request, flow: Flow, found: Mapping[str, str]) -> 
             return lead_on(request, flow)
         raise LoginFlowInvalid
     if "error" in found:
-        raise ProviderUnavailable if found["error"] in _OUTAGES else ProviderRefused
+        raise _said(found)
     if not found.get("code"):
         raise ProviderRefused
     upstream = runtime.upstreams[flow.provider]
@@ -127,6 +131,24 @@ async def _come_back(request: Request, flow: Flow, found: Mapping[str, str]) -> 
     if flow.intent is FlowIntent.LOGIN:
         return await _log_in(request, flow, person)
     return await _change(request, flow, person, caller)
+
+
+def _said(found: Mapping[str, str]) -> ProviderUnavailable | ProviderRefused:
+    """Returns the refusal for an error that a provider tells."""
+    return ProviderUnavailable() if found["error"] in _OUTAGES else ProviderRefused()
+
+
+def _without_state(
+    request: Request, provider: str, found: Mapping[str, str]
+) -> ProviderUnavailable | ProviderRefused | None:
+    """Returns what to tell a person whose provider has sent an error, but not to which login.
+
+    It proves nothing, so no login ends. Returns None if no login at the provider is under way in
+    this browser: another page has led here then.
+    """
+    if "error" not in found or found.get("state") or not has_flow(request, provider):
+        return None
+    return _said(found)
 
 
 async def _log_in(request: Request, flow: Flow, person: Person) -> Response:
@@ -156,7 +178,13 @@ async def _change(
         caller = await owner_of(runtime.services.database, flow)
     federation = runtime.services.federation
     if flow.intent is FlowIntent.LINK:
-        await federation.links.link(person, flow, caller)
+        try:
+            await federation.links.link(person, flow, caller)
+        except IdentityTaken as refusal:
+            await federation.arrivals.record_refusal(
+                flow.provider, refusal.code, strategy=flow.strategy, user_id=flow.user_id
+            )
+            raise
         return lead_on(request, flow)
     renewal = renewal_of(runtime.registry, caller)
     await federation.step_up.prove(person, flow, caller, new_secret_hash=secret_of(renewal))
@@ -171,10 +199,13 @@ def _may_be_of(flow: Flow, caller: Identity) -> bool:
 
 
 async def _caller(request: Request) -> Identity | None:
-    """Returns the person whose cookie the browser has sent; None if it has ended."""
+    """Returns the person whose cookie the browser has sent; None if it is of no use any longer.
+
+    Then another person can still log in.
+    """
     try:
         return await resolve(_CALLER, request)
-    except InvalidCredential:
+    except (InactiveAccount, InvalidCredential):
         return None
 
 

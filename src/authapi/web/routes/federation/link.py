@@ -27,7 +27,7 @@ FreshOwner = Annotated[
 ]
 
 
-_KEPT: dict[int | str, dict[str, Any]] = {
+KEPT: dict[int | str, dict[str, Any]] = {
     200: response_header("Set-Cookie", "Keeps the flow in the browser for ten minutes.")
 }
 
@@ -35,7 +35,7 @@ _KEPT: dict[int | str, dict[str, Any]] = {
 @router.post(
     "/{provider}",
     response_model=FlowOut,
-    responses=_KEPT | problems(400, 401, 403, 404, 408, 415, 422, 429, 503),
+    responses=KEPT | problems(400, 401, 403, 404, 408, 415, 422, 429, 503),
 )
 async def begin_link(
     provider: str, identity: FreshOwner, request: Request, body: LinkRequest | None = None
@@ -66,6 +66,10 @@ async def begin_for(
     upstream_of(context_of(request).runtime, provider)
     if identity.session_id is None:
         raise InvalidCredential
+    async with context_of(request).runtime.services.database.read() as store:
+        row = await store.users.find_credentials(identity.user.id)
+    if row is None:
+        raise InvalidCredential
     start = FlowStart(
         provider,
         identity.strategy,
@@ -73,5 +77,6 @@ async def begin_for(
         continue_to=continue_to,
         user_id=identity.user.id,
         session_id=identity.session_id,
+        credentials_version=row.version,
     )
     return await begin(request, start, hint=identity.user.email)

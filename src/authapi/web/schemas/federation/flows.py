@@ -6,7 +6,15 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from authapi.domain.federation.person import LinkedIdentity
-from authapi.web.schemas.fields import Email, Input, Output, Remember, StrategyName, Time
+from authapi.web.schemas.fields import (
+    Email,
+    Input,
+    OneTimeSecret,
+    Output,
+    Remember,
+    StrategyName,
+    Time,
+)
 
 MAX_CONTINUE = 2000
 """Characters of an address to which a login leads."""
@@ -46,7 +54,7 @@ class FlowRequest(Input):
 
 
 class LinkRequest(Input):
-    """Where the browser goes after the provider was linked."""
+    """Where the browser goes when it has come back from the provider."""
 
     model_config = ConfigDict(validate_by_name=False, validate_by_alias=True)
 
@@ -77,6 +85,32 @@ class LoginCode(Input):
             examples=["vGf5C2n1q0bIu3Jp8mX7sYkLw4TzRdEaHhNoPiQrStU"],
         ),
     ]
+
+
+AddressTicket = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=8192,
+        pattern=r"^[\x21-\x7e]+$",
+        examples=["vGf5C2n1q0bIu3Jp8mX7sYkLw4TzRdEaHhNoPiQrStU"],
+        description="The ticket of the refusal `email_needed`. A browser has a cookie instead.",
+    ),
+]
+
+
+class LoginAddress(Input):
+    """The address of a person whose provider has told none that an account can have."""
+
+    email: Email
+    ticket: AddressTicket = None
+
+
+class LoginAddressConfirmation(Input):
+    """The token from the mail to the address that was entered."""
+
+    token: OneTimeSecret
+    ticket: AddressTicket = None
 
 
 class LinkedIdentityOut(Output):

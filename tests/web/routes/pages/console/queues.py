@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from authapi.domain.user import User
 from authapi.services.mail import MailKind
 from authapi.testing import Client, client
 from authapi.web.installation import runtime_of
-from tests.servers.webhooks import SECRET
+from tests.servers.webhooks import SECRET, Post
 from tests.web.pages.browser import Browser, Form, Page
 from tests.web.pages.scenes import create_person
 from tests.web.routes.pages.people import sign_in_by_page
@@ -22,26 +22,6 @@ ROOT = "root@example.com"
 GOOD, BAD = "https://hooks.example.org/secret-path?key=secret", "https://bad.example.net/other"
 HOOKS: Mapping[str, Any] = {"webhook_urls": (GOOD, BAD), "webhook_secret": SECRET}
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
-
-
-@dataclass
-class Post:
-    """Answers requests to each URL with a status, or not at all."""
-
-    statuses: dict[str, int] = field(default_factory=lambda: {GOOD: 204, BAD: 410})
-    sent: list[str] = field(default_factory=list)
-
-    async def __call__(self, url: str, *, headers: Mapping[str, str], body: bytes) -> int:
-        self.sent.append(url)
-        if url not in self.statuses:
-            raise OSError("no answer")
-        return self.statuses[url]
-
-    def open(self) -> None:
-        return None
-
-    async def close(self) -> None:
-        return None
 
 
 @dataclass
@@ -94,7 +74,7 @@ class Desk:
 async def open_desk(database_url: str, *, email: str = ROOT, **changes: Any) -> AsyncIterator[Desk]:
     """Opens the console of a service with a superuser, who is signed in."""
     app = create_app(Settings(database_url=database_url, **changes))  # type: ignore[arg-type]  # pydantic parses it
-    services, post = runtime_of(app).services, Post()
+    services, post = runtime_of(app).services, Post({GOOD: 204, BAD: 410})
     for kind in ("mail", "webhook"):
         services.outbox._handlers.pop(kind, None)
     services.webhooks._post = post
