@@ -120,7 +120,7 @@ def add_an_app(visitor: Visitor) -> pyotp.TOTP:
 
 
 def test_a_second_factor_that_is_added_meanwhile(place: Place, visitor: Visitor) -> None:
-    """Of the session that has added it, which has proved it; other sessions have ended."""
+    """Links that began before have no effect; those of other sessions have ended with them."""
     name, person = new_name(), new_name()
     visitor.log_in_at(name)
     with Visitor(place.service.url) as second:
@@ -129,6 +129,9 @@ def test_a_second_factor_that_is_added_meanwhile(place: Place, visitor: Visitor)
         other = second.at_provider(second.begin_link("other", to=DONE), new_name())
         add_an_app(visitor)
         assert outcome_of(second.come_back(other)) == "session-changed"
+        assert outcome_of(visitor.come_back(callback)) == "session-changed"
+        assert subjects(visitor) == [name]
+        callback = visitor.at_provider(visitor.begin_link("other", to=DONE), person)
         assert outcome_of(visitor.come_back(callback)) == LINKED
         assert subjects(visitor) == [name, person]
         # A login at either provider is asked for the factor.
@@ -150,10 +153,13 @@ def test_an_identity_that_is_linked_elsewhere_meanwhile(place: Place, visitor: V
 def test_one_identity_that_is_linked_twice(visitor: Visitor) -> None:
     owner(visitor)
     person = new_name()
-    first, callback = (visitor.at_provider(visitor.begin_link(to=DONE), person) for _ in range(2))
-    for it in (first, callback):
-        assert outcome_of(visitor.come_back(it)) == LINKED
+    for _ in range(2):
+        # A link that began before the first one would have no effect after it.
+        callback = visitor.at_provider(visitor.begin_link(to=DONE), person)
+        assert outcome_of(visitor.come_back(callback)) == LINKED
     assert subjects(visitor) == [person]
+    callback = visitor.at_provider(visitor.begin_link(to=DONE), person)
+    assert outcome_of(visitor.come_back(callback)) == LINKED
     assert outcome_of(visitor.come_back(callback)) == LINKED  # loaded again
     visitor.post("/logout")
     assert outcome_of(visitor.come_back(callback)) == "login-flow-invalid"
