@@ -6,6 +6,7 @@ import re
 import ssl
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -70,10 +71,14 @@ class Service:
             check=False,
         )
 
-    def mails(self) -> str:
-        """All mails, as they are in their files."""
+    def mails(self, count: int) -> str:
+        """All mails, as they are in their files. Waits until there are `count`."""
         folder = Path(self.environment["AUTHAPI_DATA_DIR"]) / "mail"
-        return "\n".join(path.read_text() for path in sorted(folder.glob("*.eml")))
+        deadline = time.monotonic() + 120
+        while len(found := sorted(folder.glob("*.eml"))) < count:
+            assert time.monotonic() < deadline, f"{len(found)} mails of {count}"
+            time.sleep(0.02)
+        return "\n".join(path.read_text() for path in found)
 
 
 class Visitor(httpx.Client):
