@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpcore
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -20,6 +22,7 @@ from authapi.errors import DeliveryFailed
 from authapi.name_resolution import connect_socket, connect_to_host, resolve_host
 from authapi.outbound.breaches import PwnedPasswordsCheck
 from authapi.outbound.http_client import HTTPClient, RequestFailed
+from authapi.outbound.isolated_lookups import isolate_lookups
 from authapi.outbound.webhooks import WebhookPost
 from authapi.services import rate_limit_storage
 from authapi.services.mail.transports.smtp import SMTP
@@ -256,6 +259,32 @@ async def test_a_second_connection_is_closed(resolver: Resolver) -> None:
     with anyio.fail_after(5):
         used = await connect_to_host(WORKS, connect, close)
     assert sorted([used, *closed]) == ["127.0.0.2", "127.0.0.3"]
+
+
+async def test_a_second_connection_of_a_request_is_closed(resolver: Resolver, port: int) -> None:
+    resolver.answers[WORKS] = ["127.0.0.2", "127.0.0.3"]
+    both = asyncio.Event()
+    sockets: list[socket.socket] = []
+
+    class Late(httpcore.AsyncNetworkBackend):
+        async def connect_tcp(
+            self, host: str, port: int, *options: Any, **named: Any
+        ) -> httpcore.AsyncNetworkStream:
+            stream = await real.connect_tcp("127.0.0.1", port, *options, **named)
+            sockets.append(stream.get_extra_info("socket"))
+            if len(sockets) == 2:
+                both.set()
+            await both.wait()
+            return stream
+
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert isinstance(client._transport, httpx.AsyncHTTPTransport)
+        pool = client._transport._pool
+        real, pool._network_backend = pool._network_backend, Late()
+        isolate_lookups(client)
+        with anyio.fail_after(10):
+            assert (await client.get(f"http://{WORKS}:{port}/")).status_code == 204
+            await until(lambda: [it.fileno() for it in sockets] == [-1, -1])
 
 
 async def test_the_error_of_the_last_address_is_raised(resolver: Resolver, port: int) -> None:

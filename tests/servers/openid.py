@@ -68,6 +68,10 @@ class OpenIDServer(Issuer):
         head = {name: it for name, it in (head | dict(header or {})).items() if it is not ...}
         return forgery.forge(head, dict(claims), key=key)
 
+    def claims_of(self, visit: Mapping[str, str]) -> dict[str, Any]:
+        """Returns the claims of the person who has logged in on a visit."""
+        return self.claims
+
     def options(self, **changed: Any) -> dict[str, Any]:
         """Returns the options of a provider for this server."""
         given = {"issuer": self.url, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
@@ -96,7 +100,7 @@ class OpenIDServer(Issuer):
             "exp": now + 600,
             "nonce": visit.get("nonce"),
             **({"auth_time": now} if "max_age" in visit else {}),
-            **self.claims,
+            **self.claims_of(visit),
         }
         present = {name: value for name, value in claims.items() if value is not None}
         answer = {

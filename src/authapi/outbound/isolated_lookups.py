@@ -44,9 +44,12 @@ def _backend(inner: "httpcore.AsyncNetworkBackend") -> "httpcore.AsyncNetworkBac
                     address, port, timeout, local_address, socket_options
                 )
 
+            async def close(stream: httpcore.AsyncNetworkStream) -> None:
+                await stream.aclose()
+
             try:
                 async with asyncio.timeout(timeout):
-                    return await connect_to_host(host, connect, httpcore.AsyncNetworkStream.aclose)
+                    return await connect_to_host(host, connect, close)
             except TimeoutError as error:
                 raise httpcore.ConnectTimeout from error
             except OSError as error:

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from authapi.crypto.secrets import is_secret, new_secret
 from authapi.settings import Settings
 from authapi.strategies.session import cookie_name, cookie_values, set_cookie
+from authapi.web.federation.ticket_cookie import discard_ticket
 
 
 def read_browser_id(connection: HTTPConnection, settings: Settings) -> str | None:
@@ -42,12 +43,17 @@ def browser_cookie(value: str, settings: Settings) -> tuple[tuple[str, str], ...
 
 
 def discarded_cookie(connection: HTTPConnection, settings: Settings) -> tuple[tuple[str, str], ...]:
-    """Returns the header that deletes the cookie, if the request has one."""
-    name = _name(settings)
+    """Returns the headers that delete what the request has of a login under way.
+
+    They are for this cookie, and for that of a login at a provider that waits for an address:
+    another person may use the browser next.
+    """
+    name, ticket = _name(settings), discard_ticket(connection)
     if not cookie_values(connection, name):
-        return ()
+        return ticket
     secure = settings.cookie_secure
-    return (("set-cookie", f"{set_cookie(name, '', secure=secure, max_age=None)}; Max-Age=0"),)
+    cookie = f"{set_cookie(name, '', secure=secure, max_age=None)}; Max-Age=0"
+    return (("set-cookie", cookie), *ticket)
 
 
 def _name(settings: Settings) -> str:

@@ -33,6 +33,8 @@ class Backend:
     port: int
     process: ServeProcess
     accounts: list[Account] = field(default_factory=list)
+    ready: str = "/health/ready"
+    """The path that the proxies ask whether it is ready."""
     _read: int = 0
 
     @property
@@ -43,10 +45,6 @@ class Backend:
     def oracle(self) -> str:
         """The path of a route that returns the caller."""
         return "/echo" if self.kind == "verifying" else "/me"
-
-    @property
-    def ready(self) -> str:
-        return "/health/live" if self.kind == "verifying" else "/health/ready"
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -97,6 +95,8 @@ class Backends:
         process = ServeProcess(_command(kind, port), environment, self._directory)
         self._stack.enter_context(process)
         backend = Backend(kind, port, process)
+        if kind == "verifying":  # it has no database
+            backend.ready = "/health/live"
         process.wait_ready(f"http://127.0.0.1:{port}{backend.ready}", timeout=60)
         registrar = issuer if isinstance(issuer, Backend) else backend
         backend.accounts = [Account.new(registrar.address) for _ in range(5)]

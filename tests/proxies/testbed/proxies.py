@@ -8,6 +8,7 @@ import os
 import re
 import ssl
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,34 +60,47 @@ class Certificate:
 
 
 class Proxies:
-    """Starts each proxy in front of a backend on first access; all run until `close`."""
+    """Starts each proxy in front of a backend on first access; all run until `close`.
 
-    def __init__(self, directory: Path) -> None:
+    `changes` are what is replaced in the shipped files, by the name of the proxy.
+    """
+
+    def __init__(
+        self, directory: Path, changes: Mapping[str, tuple[str, str]] | None = None
+    ) -> None:
         self._directory = directory
+        self._changes = changes or {}
         self._stack = ExitStack()
         self._found: dict[tuple[str, str, Strictness], Address] = {}
         self._certificate = Certificate(directory)
 
-    def address(self, name: str, backend: Backend, strictness: Strictness) -> Address:
-        """Returns the address of the proxy `name` in front of `backend`."""
+    def address(
+        self, name: str, backend: Backend, strictness: Strictness, *, port: int | None = None
+    ) -> Address:
+        """Returns the address of the proxy `name` in front of `backend`; `port` is a free one."""
         key = (name, backend.kind, strictness)
         if key not in self._found:
-            self._found[key] = self._start(*key, backend)
+            self._found[key] = self._start(*key, backend, port or free_port())
         return self._found[key]
 
     def close(self) -> None:
         self._stack.close()
 
-    def _start(self, name: str, kind: str, strictness: Strictness, backend: Backend) -> Address:
+    def _start(
+        self, name: str, kind: str, strictness: Strictness, backend: Backend, port: int
+    ) -> Address:
         folder = self._directory / f"{name}-{kind}-{strictness}"
         folder.mkdir(exist_ok=True)
-        port = free_port()
         # The shipped files have two backends; here both are one process. With a single backend, all
         # connections are shared.
         ports = [backend.port] * (2 if strictness == "strict" else 1)
         text = _lax(name, text_of(name)) if strictness == "lax" else text_of(name)
         # A resource server has no database, so it has no readiness check.
         text = text.replace("/health/ready", backend.ready)
+        if name in self._changes:
+            found, changed = self._changes[name]
+            assert found in text, f"the file of {name} has changed: {found!r} is not in it"
+            text = text.replace(found, changed)
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         if name == "caddy":
             environment |= {
@@ -99,7 +113,8 @@ class Proxies:
         process = ServeProcess(command(name, written(name, text, folder)), environment, folder)
         self._stack.enter_context(process)
         root = folder / "caddy/pki/authorities/local/root.crt"
-        return _waited(process, port, self._certificate.public if name != "caddy" else root)
+        trusted = self._certificate.public if name != "caddy" else root
+        return _waited(process, port, trusted, backend.ready)
 
 
 def text_of(name: str) -> str:
@@ -166,13 +181,13 @@ def _lax(name: str, text: str) -> str:
     return text.replace(strict, lax).replace("http-reuse safe", "http-reuse always")
 
 
-def _waited(process: ServeProcess, port: int, root: Path) -> Address:
+def _waited(process: ServeProcess, port: int, root: Path, path: str) -> Address:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if root.exists():
             try:
                 address = Address(port, ssl.create_default_context(cafile=str(root)))
-                if ask(address, "GET", "/health/live").status == 200:
+                if ask(address, "GET", path).status == 200:
                     return address
             except (OSError, AssertionError, NoAnswer):
                 pass

@@ -24,6 +24,7 @@ from authapi.storage.tables.users import Credentials
 from tests.services.authenticators import add_authenticator
 from tests.services.federated_people import (
     a_flow,
+    a_link,
     a_person,
     begin_session,
     caller_of,
@@ -32,6 +33,8 @@ from tests.services.federated_people import (
 )
 from tests.services.federation.harness import federation
 from tests.services.operations import Harness, new_address
+from tests.services.passkey_owners import add_passkey, answer
+from tests.soft_authenticator import SoftAuthenticator
 from tests.storage.rows import HASH
 from tests.web.mailbox import mail_kinds
 
@@ -40,7 +43,10 @@ TABLE = [
     for line in (Path(__file__).parent / "takeover.txt").read_text().splitlines()
     if not line.startswith("#")
 ]
-ACCOUNTS = ("none", "unconfirmed", "confirmed", "mfa", "deactivated", "invited")
+ACCOUNTS = (
+    *("none", "unconfirmed", "confirmed", "mfa", "deactivated", "invited"),
+    *("passkey", "elsewhere"),
+)
 STATEMENTS = {
     "authoritative": {"email_verified": True, "is_authoritative": True},
     "verified": {"email_verified": True},
@@ -65,6 +71,12 @@ class Account:
     user: User | None = None
     code: str = ""
     """The next code of its authenticator app."""
+    passkey: SoftAuthenticator | None = None
+
+    @property
+    def amr(self) -> str:
+        """The method of its second factor."""
+        return "otp" if self.passkey is None else "pop"
 
 
 async def create(harness: Harness, state: str) -> Account:
@@ -79,13 +91,19 @@ async def create(harness: Harness, state: str) -> Account:
     user = await services.accounts.registration.create(new_address(), None)
     async with services.database.transaction() as store:
         # No row logs in with the password: computing a hash would take most of the time.
-        await store.users.set_password(user.id, HASH, at=now())
+        if state not in {"passkey", "elsewhere"}:
+            await store.users.set_password(user.id, HASH, at=now())
+        if state == "elsewhere":
+            await store.identities.add(a_link(user.id), auth_context=None)
         if state != "unconfirmed":
             await store.users.confirm_email(user.id, at=now())
     caller = await caller_of(services, user)
     account = Account(user.email, caller.user)
     if state == "mfa":
         account.code = (await add_authenticator(services, caller)).code()
+    if state == "passkey":
+        account.passkey = SoftAuthenticator(origin="https://app.example.com")
+        await add_passkey(services, caller, account.passkey)
     if state == "deactivated":
         await services.accounts.administration.change(user.id, AccountChanges(is_active=False))
     return account
@@ -95,7 +113,7 @@ def test_the_table_has_every_combination() -> None:
     keys = [tuple(row[:3]) for row in TABLE]
     assert len(keys) == len(set(keys)) == 4 * 3 * len(STATEMENTS)
     assert all(len(row) == 3 + len(ACCOUNTS) for row in TABLE)
-    assert len(TABLE) * len(ACCOUNTS) == 288
+    assert len(TABLE) * len(ACCOUNTS) == 384
 
 
 @pytest.mark.parametrize(("registration", "policy"), GROUPS)
@@ -142,21 +160,28 @@ async def _check(harness: Harness, account: Account, statement: str, end: str) -
         # Nothing is linked before the account has proved its second factor.
         assert isinstance(login, PendingLogin)
         assert await _linked_to(harness, person) is None
-        completed = await harness.services.logins.prove_second_factor(
-            ticket=login.ticket, code=account.code
-        )
-        login = completed.login
+        login = await _prove(harness, account, login)
     assert isinstance(login, Login)
     session = await begin_session(harness.services, login)
     after = await _credentials(harness, account)
     assert after is not None
     assert await _linked_to(harness, person) == after.user.id == session.user_id
-    assert session.amr == (("fed", "otp", "mfa") if end == "factor" else ("fed",))
+    assert session.amr == (("fed", account.amr, "mfa") if end == "factor" else ("fed",))
     if account.user is not None:
         assert after.user.id == account.user.id
     await _check_account(harness, end, before, after)
     live = await session_ids(harness.services, after.user.id)
     assert live == ({session.id} if end not in {"linked", "factor"} else sessions | {session.id})
+
+
+async def _prove(harness: Harness, account: Account, pending: PendingLogin) -> Login:
+    """Proves the second factor of the account."""
+    logins, ticket = harness.services.logins, pending.ticket
+    if account.passkey is None:
+        return (await logins.prove_second_factor(ticket=ticket, code=account.code)).login
+    asked = await logins.passkey_options(ticket=ticket, browser=None, origin=None)
+    proof = answer(account.passkey, asked)
+    return (await logins.prove_second_factor(ticket=ticket, passkey=proof)).login
 
 
 async def _check_account(

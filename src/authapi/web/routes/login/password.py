@@ -25,6 +25,7 @@ from authapi.strategies.base import Issued, Issuer, Revocable
 from authapi.web.answers.descriptions import problems, response_header
 from authapi.web.context import Runtime, context_of
 from authapi.web.csrf import check_origin
+from authapi.web.federation.ticket_cookie import discard_ticket
 from authapi.web.login_cookie import (
     browser_cookie,
     discarded_cookie,
@@ -56,7 +57,7 @@ class LogIn:
     """The name of the strategy that has issued the credential."""
     issued: Issued
     discards: tuple[tuple[str, str], ...] = ()
-    """The header that deletes the cookie of a login in two steps, if the request had one."""
+    """The headers that delete the cookies of a login under way, if the request had any."""
 
     @property
     def expires_at(self) -> datetime:
@@ -214,7 +215,8 @@ async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remem
     issued = await issuer.issue(found, request, remember=remember)
     # A strategy that keeps no session has used nothing up.
     await services.logins.use_up(found)
-    return LogIn(found.user, issuer.name, issued)
+    # What another person has left in this browser does not go on.
+    return LogIn(found.user, issuer.name, issued, discard_ticket(request))
 
 
 async def log_in_by_form(

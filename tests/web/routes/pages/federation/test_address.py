@@ -132,6 +132,30 @@ async def test_the_answer_is_the_same_for_an_address_with_an_account(confirming:
     assert answers[0] == answers[1]
 
 
+async def test_row_24_another_person_does_not_go_on_with_the_login(visitor: Visitor) -> None:
+    """A login that waits for an address ends with the next login, and with a sign-out."""
+    bob = {"email": "bob@example.com", "password": PASSWORD}
+    await visitor.api.create_user(bob["email"], password=PASSWORD)
+    await arrive(visitor)
+    assert (await visitor.api.post("/login", json=bob)).status_code == 200
+    assert not [name for name in visitor.api.cookies if "address-ticket" in name]
+    form = {"next": "/home"}
+    for path, is_logged_in in (
+        ("/logout", True),
+        ("/account/sign-out", True),
+        ("/account/sign-out", False),
+    ):
+        if is_logged_in:
+            await visitor.api.post("/login", json=bob)
+        await visitor.log_in(NO_ADDRESS)
+        assert [name for name in visitor.api.cookies if "address-ticket" in name]
+        left = await visitor.api.post(path, data=form if path != "/logout" else None)
+        assert left.status_code in {204, 303}, left.text
+        assert not [name for name in visitor.api.cookies if "address-ticket" in name], path
+        again = await visitor.api.post(ADDRESS, data={"email": "eva@example.com"})
+        assert again.headers["location"] == "../sign-in?done=expired"
+
+
 async def mailed_link(visitor: Visitor) -> str:
     """Returns the token of the newest link to confirm an address."""
     await visitor.api.services.outbox.drain()

@@ -77,7 +77,7 @@ async def go_on(request: Request, found: ContinuedLogin) -> Response:
         done = await finish(request, found.proved, issuer, remember=found.remember)
     except (SecondFactorRequired, EnrolmentRequired) as pending:
         return goes_on(request, pending, found.continue_to, headers=headers)
-    return _with(signed_in(request, done, found.continue_to, is_new=True), headers)
+    return signed_in(request, done, found.continue_to, is_new=True)
 
 
 def _with(response: Response, headers: Headers) -> Response:
