@@ -162,7 +162,7 @@ def test_every_retried_call_is_covered() -> None:
     assert names == {
         *("FederatedSignUp.create", "FederatedSignUp.take_over", "FederatedStepUp._use"),
         *("IdentityLinks.link", "IdentityLinks.unlink", "IdentityLinks.unlink_as_administrator"),
-        *("FederatedAddresses.confirm", "LoginCodes.issue"),
+        *("FederatedAddresses.confirm", "LoginCodes.issue", "LoginCodes._use"),
         *("Sessions.create", "Sessions.logout", "Sessions.end", "Sessions.end_own"),
         *("Sessions.end_others", "Sessions.end_all", "Sessions.merge_data"),
         *("Profiles.edit", "Deletion.delete_own", "EmailChanges._revert"),

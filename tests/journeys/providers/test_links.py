@@ -194,7 +194,7 @@ def test_a_caller_with_a_token(place: Place, visitor: Visitor) -> None:
     with Visitor(place.service.url) as thief:
         assert outcome_of(thief.come_back(callback)) == "login-flow-invalid"
     assert outcome_of(visitor.come_back(callback)) == LINKED
-    assert visitor.me() is None  # a link logs in nobody
+    assert visitor.me() is None  # a link is no login
     listed = visitor.get("/me/identities", headers=jwt)
     assert [it["subject"] for it in listed.json()] == [person]
     # A flow of a token that is ended meanwhile.

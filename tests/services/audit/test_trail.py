@@ -711,7 +711,7 @@ async def test_people_at_providers(sqlite_url: str) -> None:
             {"provider": "acme", "identity_id": linked["id"], "sessions": 0},
         ),
     ]
-    assert [row["user_id"] for row in found] == [None, user.id, user.id]
+    assert [row["user_id"] for row in found] == [user.id, user.id, user.id]
 
 
 async def test_what_follows_a_restore(api: Client, alice: User, watch: EventWatcher) -> None:

@@ -120,7 +120,7 @@ async def test_the_oldest_goes_when_there_are_many_or_they_are_long(api: Client)
         cookies = [it for it in cookies if it not in gone] + [cookie_of(headers)]
         assert len("; ".join(cookies)) <= MAX_BYTES
         assert len(cookies[-1]) <= MAX_COOKIE
-    assert len(cookies) == 2  # two tabs log in at once, whatever they lead to
+    assert len(cookies) == 2  # two tabs log in at once
 
 
 async def test_other_cookies_leave_less_room(api: Client) -> None:

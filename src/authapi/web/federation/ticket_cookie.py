@@ -28,7 +28,12 @@ def keep_ticket(connection: HTTPConnection, needed: EmailNeeded) -> Headers:
 
 
 def read_ticket(connection: HTTPConnection) -> str | None:
-    """Returns the ticket in the cookie; None without a cookie, or with more than one."""
+    """Returns the ticket in the cookie; None without a cookie, or with more than one.
+
+    Also None without providers: then logins leave the cookie alone (`discard_ticket`).
+    """
+    if not context_of(connection).runtime.upstreams:
+        return None
     values = cookie_values(connection, _cookie(connection))
     return values[0] if len(values) == 1 and values[0] else None
 

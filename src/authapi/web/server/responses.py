@@ -54,6 +54,10 @@ class ResponseCycle(RequestResponseCycle):
     """
 
     async def send(self, message: Any) -> None:
+        """Sends a message of the application.
+
+        Raises RuntimeError, as uvicorn does, for a body that is not as long as `Content-Length`.
+        """
         # In one function: a call costs each response more than most of these lines.
         if self.flow.write_paused or self.disconnected or self.response_complete:
             await super().send(message)

@@ -198,8 +198,8 @@ async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remem
     InvalidCredentials if the account was changed meanwhile; PasskeyRefused if another login has
     used the passkey up.
     """
-    services = context_of(request).runtime.services
-    settings = services.settings
+    runtime = context_of(request).runtime
+    services, settings = runtime.services, runtime.services.settings
     browser = new_secret() if issuer.ambient else None  # unused if the login is complete
     found = await services.logins.complete(
         proved, strategy=issuer.name, remember=remember, browser=browser
@@ -216,7 +216,8 @@ async def finish(request: Request, proved: Proved, issuer: Issuer[Any], *, remem
     # A strategy that keeps no session has used nothing up.
     await services.logins.use_up(found)
     # What another person has left in this browser does not go on.
-    return LogIn(found.user, issuer.name, issued, discard_ticket(request))
+    left = discard_ticket(request) if runtime.upstreams else ()
+    return LogIn(found.user, issuer.name, issued, left)
 
 
 async def log_in_by_form(
