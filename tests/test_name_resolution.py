@@ -281,7 +281,7 @@ async def test_a_second_connection_of_a_request_is_closed(resolver: Resolver, po
         assert isinstance(client._transport, httpx.AsyncHTTPTransport)
         pool = client._transport._pool
         real, pool._network_backend = pool._network_backend, Late()
-        isolate_lookups(client)
+        isolate_lookups(client, max_bytes=1000)
         with anyio.fail_after(10):
             assert (await client.get(f"http://{WORKS}:{port}/")).status_code == 204
             await until(lambda: [it.fileno() for it in sockets] == [-1, -1])

@@ -7,10 +7,12 @@ from datetime import timedelta
 
 import pytest
 
+from authapi.outbound import http_client
 from authapi.outbound.http_client import ConnectionLost, HTTPClient, RequestFailed
 
 SECRET = "sent by the server"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncache-control: max-age=60\r\n\r\n{}"
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Server:
@@ -107,10 +109,18 @@ async def test_a_redirect_is_not_followed(server: Server) -> None:
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1001, "too long"),
         (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n\r\n", "compressed"),
         (SECRET.encode() + b"\r\n\r\n", "RemoteProtocolError"),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 999,
+            "too long",
+        ),
+        (b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * 4000, "ResponseTooLong"),
     ],
-    ids=["too long", "compressed", "no HTTP"],
+    ids=["too long", "compressed", "no HTTP", "chunks", "not final"],
 )
-async def test_an_unusable_response_is_an_error(server: Server, answer: bytes, reason: str) -> None:
+async def test_an_unusable_response_is_an_error(
+    server: Server, answer: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "_MAX_CHUNKS", 998)
     server.answers = [answer]
     async with a_client() as client:
         with pytest.raises(RequestFailed) as caught:
@@ -211,3 +221,12 @@ def test_each_event_loop_has_connections_of_its_own() -> None:
 
     asyncio.run(ask())
     asyncio.run(ask())
+
+
+async def test_the_bound_is_of_each_response(server: Server) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * 2000
+    server.answers = [hints + OK] * 3
+    async with a_client() as client:
+        for _ in range(3):
+            assert (await client.get(server.url)).status == 200
+    assert server.connections == 1

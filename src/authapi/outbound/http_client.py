@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 100
 _MAX_BYTES = 512 * 1024
+_MAX_HEAD = 128 * 1024
+"""Bytes of a response besides its body."""
+_MAX_CHUNKS = 10_000
+"""Chunks of a body. Each takes time, however short it is: single bytes would keep the event loop
+busy."""
 
 
 class RequestFailed(OSError):
@@ -155,15 +160,16 @@ class HTTPClient:
     async def _read(self, response: "httpx.Response") -> Response:
         if response.headers.get("content-encoding", "identity") != "identity":
             raise RequestFailed("compressed")
-        body = b""
+        body, chunks = bytearray(), 0
         async for chunk in response.aiter_raw():
             body += chunk
-            if len(body) > self._max_bytes:
+            chunks += 1
+            if len(body) > self._max_bytes or chunks > _MAX_CHUNKS:
                 raise RequestFailed("too long")
         return Response(
             response.status_code,
             response.headers.get("cache-control", ""),
-            body,
+            bytes(body),
             is_rate_limited=_is_rate_limited(response),
         )
 
@@ -180,7 +186,8 @@ class HTTPClient:
                 # A cookie of one request must not identify a person in the request of another.
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 limits=httpx.Limits(max_connections=self._max_connections),
-            )
+            ),
+            max_bytes=self._max_bytes + _MAX_HEAD,
         )
 
 
