@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from authapi import AuthAPI, create_app
+from authapi import AuthAPI, Settings, create_app
 from authapi.testing import client
 from authapi.verify import EdgeSettings, RemoteJWT, ResourceServer
 from authapi.web.documents.operations import names
@@ -46,24 +46,33 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any
                 yield f"{method.upper()} {path}", operation
 
 
-@pytest.fixture
-def app(make_settings: SettingsFactory, tmp_path: Path) -> FastAPI:
-    """The service with every feature."""
-    settings = make_settings(
+def every_feature(make_settings: SettingsFactory, folder: Path) -> Settings:
+    """The settings of a service with every feature."""
+    return make_settings(
         docs=True,
         jwt_audiences=("billing",),
-        leak_report_keys=publish(tmp_path / "scanners.json", Scanner()),
+        leak_report_keys=publish(folder / "scanners.json", Scanner()),
         public_url="https://auth.example.com",
         passkey_origins=("https://auth.example.com", "https://shop.example"),
         providers=PROVIDERS,
     )
-    return create_app(settings)
+
+
+@pytest.fixture
+def app(make_settings: SettingsFactory, tmp_path: Path) -> FastAPI:
+    return create_app(every_feature(make_settings, tmp_path))
 
 
 def test_ids_are_those_that_clients_were_generated_with(app: FastAPI) -> None:
     found = {where: operation["operationId"] for where, operation in operations(app.openapi())}
     assert sorted(found.values()) == sorted(IDS)
     assert found == {where: name.id for where, name in names().items()}
+
+
+def test_no_path_differs_from_another_by_the_names_of_its_parameters(app: FastAPI) -> None:
+    # OpenAPI 3.1, section "Paths Object": such paths are identical, and invalid.
+    paths = [re.sub(r"{[^}]*}", "{}", path) for path in app.openapi()["paths"]]
+    assert len(set(paths)) == len(paths)
 
 
 def test_ids_and_summaries_have_one_form(app: FastAPI) -> None:

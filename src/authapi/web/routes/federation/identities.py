@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Request
 
 from authapi.domain.identity import Identity
 from authapi.web.answers.descriptions import problems
@@ -25,10 +25,13 @@ async def list_identities(identity: Owner, request: Request) -> list[LinkedIdent
     return [LinkedIdentityOut.of(linked) for linked in await links.list_of(identity.user.id)]
 
 
-@router.delete(
-    "/{identity_id:uuid}", status_code=204, responses=problems(401, 404, 409, 422, 429, 503)
-)
-async def unlink_identity(identity_id: UUID, identity: FreshOwner, request: Request) -> None:
+# OpenAPI allows no second name for a parameter of one path: see `begin_link`.
+@router.delete("/{name_or_id}", status_code=204, responses=problems(401, 404, 409, 422, 429, 503))
+async def unlink_identity(
+    identity_id: Annotated[UUID, Path(alias="name_or_id", description="The id of an identity.")],
+    identity: FreshOwner,
+    request: Request,
+) -> None:
     """Unlink a person at a provider, and end all logins that began there.
 
     Requires a recent login that has proved a second factor, if you have one. Your last way in

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
 from authapi.domain.federation.flow import FlowIntent
@@ -33,12 +33,15 @@ KEPT: dict[int | str, dict[str, Any]] = {
 
 
 @router.post(
-    "/{provider}",
+    "/{name_or_id}",
     response_model=FlowOut,
     responses=KEPT | problems(400, 401, 403, 404, 408, 415, 422, 429, 503),
 )
 async def begin_link(
-    provider: str, identity: FreshOwner, request: Request, body: LinkRequest | None = None
+    provider: Annotated[str, Path(alias="name_or_id", description="The name of a provider.")],
+    identity: FreshOwner,
+    request: Request,
+    body: LinkRequest | None = None,
 ) -> Response:
     """Begin to link a provider to your account. Requires a recent login.
 
