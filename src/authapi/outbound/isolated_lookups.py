@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from authapi.name_resolution import connect_to_host
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpcore
     import httpx
 
@@ -71,7 +69,7 @@ def _backend(
 
         async def start_tls(
             self,
-            ssl_context: "ssl.SSLContext",
+            ssl_context: Any,
             server_hostname: str | None = None,
             timeout: float | None = None,  # noqa: ASYNC109
         ) -> httpcore.AsyncNetworkStream:
