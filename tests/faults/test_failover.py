@@ -90,11 +90,7 @@ async def test_43_promotion_of_a_standby(
             problems = await check(client, traffic.ledger.accounts) + check_rows(url)
         assert sql(url, "SELECT pg_is_in_recovery()") == [(False,)]
     ledger, last_error = traffic.ledger, promotion.last_error(traffic)
-    report(
-        f"{ledger.summary()}; lost, half done or doubled {len(problems)}; revoked accepted"
-        f" {len(traffic.violations)} of {traffic.tried}; last error {last_error:.2f} s after the"
-        f" promotion, slowest {ledger.slowest:.1f} s"
-    )
+    report(promotion.summary(traffic, problems))
     assert (problems, traffic.violations, ledger.unexpected) == ([], [], [])
     assert last_error < (BOUND if way == "hosts" else _CONNECT_TIMEOUT + BOUND)
     assert ledger.slowest < _ANSWERED_WITHIN + _MARGIN

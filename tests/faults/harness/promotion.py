@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -38,6 +39,15 @@ class Promotion:
             if status in {0, 503}
         ]
         return max([0.0, *self.bad, *reads])
+
+    def summary(self, traffic: Load, problems: Sequence[object]) -> str:
+        """The figures of a run, for its report. `problems` are the facts that do not hold."""
+        ledger = traffic.ledger
+        return (
+            f"{ledger.summary()}; lost, half done or doubled {len(problems)}; revoked accepted"
+            f" {len(traffic.violations)} of {traffic.tried}; last error"
+            f" {self.last_error(traffic):.2f} s after the promotion, slowest {ledger.slowest:.1f} s"
+        )
 
 
 def wait_for_promotion(url: str, *, within: float) -> float:
