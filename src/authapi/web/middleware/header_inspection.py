@@ -155,7 +155,7 @@ class UpgradeProtection:
 
 def _is_read_by_http_protocol(scope: Scope) -> bool:
     """Whether the server runs `authapi.HTTPProtocol`, which has read this request."""
-    return PROTOCOL_KEY in scope.get("extensions", ())
+    return PROTOCOL_KEY in (scope.get("extensions") or ())
 
 
 def _may_lose_body(scope: Scope) -> bool:

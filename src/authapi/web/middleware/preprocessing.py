@@ -8,7 +8,6 @@ from authapi.web.middleware import public_documents
 from authapi.web.middleware.header_inspection import UpgradeProtection
 from authapi.web.middleware.link_secrets import redact_link_secret
 from authapi.web.middleware.request import RequestMiddleware
-from authapi.web.server.limits import PROTOCOL_KEY
 
 
 class PreprocessingMiddleware:
@@ -44,8 +43,7 @@ class PreprocessingMiddleware:
         if scope["type"] == "http":
             if scope["query_string"]:
                 redact_link_secret(scope, self._prefix)
-            if PROTOCOL_KEY not in scope.get("extensions", ()):
-                send = self._server.protect(scope, send)
+            send = self._server.protect(scope, send)
             if (
                 self._publishes
                 and public_documents.PREFIX in scope["path"]

@@ -38,7 +38,7 @@ _DISCARDED_KEY: Final = "discarded"
 
 def discard_body(scope: Scope, max_bytes: int) -> None:
     """Has `HTTPProtocol` read and discard up to `max_bytes` of a body after the response."""
-    extension = scope.get("extensions", {}).get(PROTOCOL_KEY)
+    extension = (scope.get("extensions") or {}).get(PROTOCOL_KEY)
     if extension is not None:
         extension[_DISCARDED_KEY] = max_bytes
 

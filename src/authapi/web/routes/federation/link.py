@@ -63,8 +63,8 @@ async def begin_for(
     """Begins a flow that belongs to the account and the session of the caller.
 
     Returns the address at the provider, and the headers that keep the flow in the browser. Raises
-    InvalidCredential for a credential without a session, ProviderUnknown, ProviderUnavailable and
-    TooManyAttempts.
+    InvalidCredential for a credential without a session or account, ProviderUnknown,
+    ProviderUnavailable and TooManyAttempts.
     """
     upstream_of(context_of(request).runtime, provider)
     if identity.session_id is None:
